@@ -1,0 +1,95 @@
+"""The cluster state: the shared decision, in `status/cluster:cluster.yaml` (DESIGN section 6, "A rollout in files")."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal
+
+from pydantic import Field
+
+from reconciler.model.base import Tolerant
+from reconciler.model.identity import Slot
+
+SCHEMA = 1
+
+Phase = Literal["staging", "replacing", "switching", "draining", "done", "aborted"]
+Role = Literal["live", "staged", "draining"]
+
+
+class Live(Tolerant):
+    """What has the traffic. `image` is immutable (`name@sha256:...` or a local image id) once it is known."""
+
+    spec: str
+    revision: str
+    image: str | None = None
+
+
+class Backend(Tolerant):
+    """One instance that the decision knows. `port` is the published host port, None in single_server mode."""
+
+    server: str
+    replica: int = 1
+    slot: Slot
+    port: int | None = None
+    spec: str
+    role: Role
+    weight: int = 0
+
+
+class Rollout(Tolerant):
+    """One attempt to bring a service to `target`. `id` is `<config revision>/<attempt>`; votes name it."""
+
+    id: str
+    target: str
+    revision: str
+    image: str | None = None
+    strategy: Literal["toggle", "rolling", "recreate", "remove", "refresh"]
+    phase: Phase
+    attempt: int = 1
+    switched_at: int | None = None  # the generation that everyone has to acknowledge
+    replacing: str | None = None  # recreate: the server whose turn it is
+    scope: tuple[str, ...] | None = None  # refresh: only these servers
+    cause: str
+    reason: str | None = None  # why it was aborted, waits or goes slowly
+
+
+class Rejected(Tolerant):
+    """A digest that failed its gate; not tried again until the digest changes or someone asks."""
+
+    spec: str
+    revision: str
+    reason: str
+    log: tuple[str, ...] = ()  # the last lines of the failed container, redacted and bounded
+
+
+class ServiceState(Tolerant):
+    """One service in the decision. `held` says by name why what is live is not what is desired."""
+
+    internal_port: int
+    container_port: int
+    live: Live | None = None
+    rollout: Rollout | None = None
+    rejected: Rejected | None = None
+    held: str | None = None
+    backends: tuple[Backend, ...] = ()
+    retries: int = 0  # attempts after transient causes, reset by success
+
+
+class Decider(Tolerant):
+    """Who made the decision, and with which program."""
+
+    server: str
+    program: str
+
+
+class ClusterState(Tolerant):
+    """The shared decision. Generations only grow within an epoch."""
+
+    schema_: int = Field(SCHEMA, alias="schema")
+    epoch: str
+    generation: int
+    decided_by: Decider
+    members: tuple[str, ...]
+    config: str  # the config revision followed
+    brake: str | None = None  # why removals are held back
+    services: Mapping[str, ServiceState] = {}

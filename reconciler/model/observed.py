@@ -1,0 +1,113 @@
+"""What is really there on one server at one moment, as the adapters found it. Durations are seconds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal
+
+from reconciler.model.base import Model
+from reconciler.model.container import Labels
+from reconciler.model.identity import InstanceKey
+
+ContainerStatus = Literal["created", "running", "paused", "restarting", "removing", "exited", "dead"]
+GateState = Literal["waiting", "passed", "failed"]
+ImageStatus = Literal["present", "absent", "preparing", "failed"]
+
+
+class Container(Model):
+    """One of our containers. `drift` names what was changed by hand since it was created, empty if nothing was."""
+
+    id: str
+    name: str
+    labels: Labels
+    status: ContainerStatus
+    image_id: str = ""
+    address: str | None = None  # on the project network, when running
+    pid: int = 0  # on the host, 0 when not running
+    exit_code: int | None = None
+    restarts: int = 0
+    namespace_of: str | None = None  # id of the container whose network namespace it joins
+    networks: tuple[str, ...] = ()
+    drift: tuple[str, ...] = ()
+
+    @property
+    def running(self) -> bool:
+        """Whether its process runs and is not frozen."""
+        return self.status == "running"
+
+    @property
+    def instance(self) -> InstanceKey | None:
+        """The instance it belongs to; None for the edge and the host listener."""
+        return self.labels.instance
+
+
+class Image(Model):
+    """An image as Docker knows it."""
+
+    id: str
+    reference: str  # immutable where there is one: name@sha256:..., else the id
+    volumes: tuple[str, ...] = ()
+    exposed: tuple[int, ...] = ()
+
+
+class ImageState(Model):
+    """What is known of an image reference on this server. `transient` tells a failed registry from a failed build."""
+
+    status: ImageStatus
+    image: Image | None = None
+    error: str | None = None
+    transient: bool = True
+    log: tuple[str, ...] = ()
+
+
+class Gate(Model):
+    """The health gate of one container, from this container's own probes."""
+
+    state: GateState
+    after: float = 0.0  # from start to passed, or the time waited so far
+    successes: int = 0
+    failures: int = 0
+    error: str | None = None  # the last failure
+    log: tuple[str, ...] = ()  # last lines of output, when failed
+
+
+class NginxState(Model):
+    """One nginx of this server. `loaded` is the fingerprint its generation endpoint answers; None when it does not answer."""
+
+    name: str
+    loaded: str | None = None
+    old_workers: int = 0  # workers that are shutting down
+    refused: str | None = None  # fingerprint of the text that it refused last
+    error: str | None = None  # nginx's own line for that
+
+
+class Observed(Model):
+    """Everything `plan` may know of this server."""
+
+    server: str
+    containers: tuple[Container, ...] = ()
+    foreign: frozenset[str] = frozenset()  # names in use by containers that are not ours
+    networks: Mapping[str, str] = {}  # our networks: name -> subnet
+    images: Mapping[str, ImageState] = {}  # by the reference asked for
+    gates: Mapping[str, Gate] = {}  # by container id
+    connections: Mapping[str, int] = {}  # established connections to the instance's port, by container id
+    nginx: Mapping[str, NginxState] = {}  # by container name
+    busy_ports: frozenset[int] = frozenset()  # host ports in use by anybody else on the private address
+    locals: Mapping[str, str] = {}  # `project/env` -> keyed hash of the secrets' contents
+    missing_secrets: Mapping[str, tuple[str, ...]] = {}  # `project/env` -> names of secrets files that exist not
+    warnings: Mapping[str, str] = {}  # service key -> what to warn of, such as exit 137
+
+    def of(self, instance: InstanceKey, role: str = "application") -> Container | None:
+        """The container of an instance with a role, running ones first."""
+        found = [c for c in self.containers if c.instance == instance and c.labels.role == role]
+        return min(found, key=lambda c: (not c.running, c.id), default=None)
+
+
+class Elapsed(Model):
+    """How long facts have been so, on this machine's monotonic clock, by the fact's name. Unknown facts are new: 0."""
+
+    seconds: Mapping[str, float] = {}
+
+    def of(self, fact: str) -> float:
+        """Seconds since the fact was first seen; 0.0 when it is new."""
+        return self.seconds.get(fact, 0.0)

@@ -1,0 +1,73 @@
+"""One server's own status, in `status/<server>:report.yaml`, written by that server alone (DESIGN section 5)."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from reconciler.model.base import Tolerant
+from reconciler.model.identity import Slot
+
+InstancePhase = Literal["preparing", "starting", "ready", "failed", "waiting", "live", "draining", "stalled"]
+
+
+class Seen(Tolerant):
+    """What the server had read when it wrote the report."""
+
+    config: str
+    epoch: str
+    generation: int
+
+
+class Serving(Tolerant):
+    """The acknowledgement: every nginx of the server was verified to have this generation loaded."""
+
+    epoch: str
+    generation: int
+    verified_ms: float | None = None
+
+
+class InstanceReport(Tolerant):
+    """One instance on the server. A vote (`ready`, `failed`) counts only for the rollout it names."""
+
+    service: str
+    replica: int = 1
+    slot: Slot
+    spec: str
+    port: int | None = None
+    rollout: str | None = None
+    phase: InstancePhase
+    reason: str | None = None
+    transient: bool = False  # failed, but from a cause that may pass: a new attempt, not an abort
+    after_s: float | None = None  # from start to healthy
+    image: str | None = None  # what the reference resolved to
+    connections: int | None = None
+    log: tuple[str, ...] = ()
+
+
+class Condition(Tolerant):
+    """A fact about the server or a service, in the Kubernetes manner: type, status, CamelCase reason, message."""
+
+    type: str
+    status: bool
+    reason: str
+    message: str = ""
+    service: str | None = None
+    revision: str | None = None
+
+
+class Report(Tolerant):
+    """What one server says of itself. `refresh` asks for a one-server rollout (its secrets changed)."""
+
+    schema_: int = Field(1, alias="schema")
+    server: str
+    instance: str
+    program: str
+    seen: Seen | None = None
+    serving: Serving | None = None
+    retired: int | None = None
+    instances: tuple[InstanceReport, ...] = ()
+    conditions: tuple[Condition, ...] = ()
+    refresh: tuple[str, ...] = ()
+    retry: tuple[str, ...] = ()  # service keys that a person asked to try again
