@@ -14,6 +14,7 @@ SCHEMA = 1
 
 Phase = Literal["staging", "replacing", "switching", "draining", "done", "aborted"]
 Role = Literal["live", "staged", "draining"]
+RolloutStrategy = Literal["toggle", "rolling", "recreate", "remove", "refresh"]
 
 
 class Live(Tolerant):
@@ -43,12 +44,12 @@ class Rollout(Tolerant):
     target: str
     revision: str
     image: str | None = None
-    strategy: Literal["toggle", "rolling", "recreate", "remove", "refresh"]
+    strategy: RolloutStrategy
     phase: Phase
     attempt: int = 1
     switched_at: int | None = None  # the generation that everyone has to acknowledge
     replacing: str | None = None  # recreate: the server whose turn it is
-    scope: tuple[str, ...] | None = None  # refresh: only these servers
+    scope: tuple[str, ...] | None = None  # only these servers: what changed is their own, such as the contents of secrets
     cause: str
     reason: str | None = None  # why it was aborted, waits or goes slowly
 
@@ -85,7 +86,7 @@ class Decider(Tolerant):
 class ClusterState(Tolerant):
     """The shared decision. Generations only grow within an epoch."""
 
-    schema_: int = Field(SCHEMA, alias="schema")
+    schema_: int = Field(default=SCHEMA, alias="schema")
     epoch: str
     generation: int
     decided_by: Decider

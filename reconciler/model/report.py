@@ -37,6 +37,7 @@ class InstanceReport(Tolerant):
     spec: str
     port: int | None = None
     rollout: str | None = None
+    revision: str | None = None  # the config revision it was started for
     phase: InstancePhase
     reason: str | None = None
     transient: bool = False  # failed, but from a cause that may pass: a new attempt, not an abort
@@ -60,7 +61,7 @@ class Condition(Tolerant):
 class Report(Tolerant):
     """What one server says of itself. `refresh` asks for a one-server rollout (its secrets changed)."""
 
-    schema_: int = Field(1, alias="schema")
+    schema_: int = Field(default=1, alias="schema")
     server: str
     instance: str
     program: str

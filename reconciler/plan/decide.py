@@ -1,0 +1,120 @@
+"""The shared decision: `decide(desired, cluster, reports, elapsed) -> Decision`. Whoever's push wins has decided.
+
+DESIGN section 6. A call makes at most one step per service and gathers all of them into one generation. It is called again until nothing changes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from reconciler.model.cluster import ClusterState, Decider, ServiceState
+from reconciler.model.desired import Desired
+from reconciler.model.identity import ServiceKey
+from reconciler.model.observed import Elapsed
+from reconciler.model.report import Report
+from reconciler.plan.brake import Brake, brake
+from reconciler.plan.rebuild import rebuild
+from reconciler.plan.rollout import Context, Step, step
+
+
+@dataclass(frozen=True)
+class Decision:
+    """A cluster state and why it differs from the one given; no reasons means that it does not."""
+
+    cluster: ClusterState
+    reasons: tuple[str, ...]
+
+
+def decide(
+    desired: Desired,
+    cluster: ClusterState | None,
+    reports: Mapping[str, Report],
+    elapsed: Elapsed,
+    *,
+    decider: Decider,
+    fresh_epoch: str,
+) -> Decision:
+    """Make the next shared decision.
+
+    desired: the config at the revision to follow; the caller has checked that it descends from `cluster.config`.
+    cluster: the last landed decision; None creates one (`fresh_epoch` is its random identity) from what the reports say runs.
+    reports: by server name. elapsed: how long the facts of `plan.facts` have held, on this machine's clock.
+    """
+    if cluster is None:
+        return _create(desired, reports, decider, fresh_epoch)
+    reasons: list[str] = []
+    members = _members(desired, cluster, reports, reasons)
+    moved = cluster.config != desired.revision.sha
+    if moved:
+        reasons.append(f"config {cluster.config[:7]} -> {desired.revision}")
+    held_back = brake(desired, cluster)
+    base = cluster.model_copy(update={"members": members})
+    services, bump = _services(desired, base, reports, elapsed, held_back, reasons)
+    if held_back.message != cluster.brake:
+        reasons.append(f"brake: {held_back.message}" if held_back.message else "brake released")
+    if not reasons and services == dict(cluster.services):
+        return Decision(cluster, ())
+    decided = base.model_copy(
+        update={
+            "generation": cluster.generation + (1 if bump or moved else 0),
+            "decided_by": decider,
+            "config": desired.revision.sha,
+            "brake": held_back.message,
+            "services": services,
+        }
+    )
+    return Decision(decided, tuple(reasons))
+
+
+def _create(desired: Desired, reports: Mapping[str, Report], decider: Decider, epoch: str) -> Decision:
+    services = rebuild(desired, reports)
+    cluster = ClusterState(
+        epoch=epoch,
+        generation=1,
+        decided_by=decider,
+        members=(decider.server,),
+        config=desired.revision.sha,
+        services=services,
+    )
+    found = f", adopting {len(services)} running services" if services else ""
+    return Decision(cluster, (f"cluster state created by {decider.server} at {desired.revision}{found}",))
+
+
+def _members(desired: Desired, cluster: ClusterState, reports: Mapping[str, Report], reasons: list[str]) -> tuple[str, ...]:
+    """A newcomer that has reported is added; a server removed from the inventory is the operator's word that it is out."""
+    known = set(desired.servers)
+    kept = [member for member in cluster.members if member in known]
+    added = sorted(name for name in reports if name in known and name not in cluster.members)
+    reasons.extend(f"{name} joins" for name in added)
+    reasons.extend(f"{name} removed from the inventory" for name in cluster.members if name not in known)
+    members = tuple(sorted({*kept, *added}))
+    return members or cluster.members
+
+
+def _services(
+    desired: Desired,
+    cluster: ClusterState,
+    reports: Mapping[str, Report],
+    elapsed: Elapsed,
+    held_back: Brake,
+    reasons: list[str],
+) -> tuple[dict[str, ServiceState], bool]:
+    context = Context(desired=desired, cluster=cluster, reports=reports, elapsed=elapsed, generation=cluster.generation + 1)
+    names = sorted({*cluster.services, *(str(key) for key in desired.services)})
+    services: dict[str, ServiceState] = {}
+    bump = False
+    for name in names:
+        key = ServiceKey.parse(name)
+        before = cluster.services.get(name)
+        if key in held_back.kept and before is not None:
+            outcome = Step(before.model_copy(update={"held": "brake: removal of too many services at once"}))
+        else:
+            outcome = step(context, key, desired.services.get(key), before)
+        if outcome.state is not None:
+            services[name] = outcome.state
+        bump = bump or outcome.bump
+        reasons.extend(f"{name} {reason}" for reason in outcome.reasons)
+        if outcome.state is not None and before is not None and outcome.state.held != before.held and not outcome.reasons:
+            reasons.append(f"{name} " + (f"held: {outcome.state.held}" if outcome.state.held else "no longer held"))
+    return services, bump

@@ -1,0 +1,95 @@
+"""The names of facts whose duration matters. The engine remembers when each was first seen; `decide` and `plan` ask how long ago.
+
+A fact that disappears is forgotten, so a name holds everything that makes it a different fact (rollout, container, generation).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from reconciler.model.cluster import ClusterState, Rollout
+from reconciler.model.identity import InstanceKey, ServiceKey
+from reconciler.model.observed import Observed
+from reconciler.model.report import Report
+
+RETRY_FIRST = 10.0
+RETRY_MOST = 300.0
+
+
+def staging(key: ServiceKey | str, rollout: Rollout) -> str:
+    """A rollout is in its staging (or replacing) phase."""
+    return f"{rollout.phase}:{key}:{rollout.id}"
+
+
+def aborted(key: ServiceKey | str, rollout: Rollout) -> str:
+    """An attempt ended by a cause that may pass."""
+    return f"aborted:{key}:{rollout.id}"
+
+
+def unacknowledged(member: str, cluster: ClusterState) -> str:
+    """A member has not acknowledged the current generation."""
+    return f"unacknowledged:{member}:{cluster.epoch}:{cluster.generation}"
+
+
+def draining(container_id: str) -> str:
+    """A container's slot has lost its traffic everywhere and may be stopped."""
+    return f"draining:{container_id}"
+
+
+def signalled(container_id: str) -> str:
+    """A draining container was sent its stop signal."""
+    return f"signalled:{container_id}"
+
+
+def down(instance: InstanceKey) -> str:
+    """A live instance does not run."""
+    return f"down:{instance.name}"
+
+
+def image_failed(reference: str) -> str:
+    """An image could not be prepared."""
+    return f"image_failed:{reference}"
+
+
+def retry_delay(attempts: int) -> float:
+    """Seconds before attempt number `attempts` + 1: 10, 20, 40, ... at most 300. The engine adds jitter to network causes."""
+    return min(RETRY_MOST, RETRY_FIRST * float(2 ** min(max(attempts - 1, 0), 10)))
+
+
+def current(cluster: ClusterState | None, reports: Mapping[str, Report], observed: Observed) -> frozenset[str]:
+    """Every fact that holds now, for the engine to keep the time of (`signalled` is the engine's own: it did it)."""
+    return frozenset(_current(cluster, reports, observed))
+
+
+def _current(cluster: ClusterState | None, reports: Mapping[str, Report], observed: Observed) -> Iterator[str]:
+    for reference, image in observed.images.items():
+        if image.status == "failed":
+            yield image_failed(reference)
+    if cluster is None:
+        return
+    for member in cluster.members:
+        report = reports.get(member)
+        serving = report.serving if report else None
+        if serving is None or (serving.epoch, serving.generation) != (cluster.epoch, cluster.generation):
+            yield unacknowledged(member, cluster)
+    for name, state in cluster.services.items():
+        key = ServiceKey.parse(name)
+        rollout = state.rollout
+        if rollout is not None and rollout.phase in ("staging", "replacing", "switching"):
+            yield staging(key, rollout)
+        if rollout is not None and rollout.phase == "aborted":
+            yield aborted(key, rollout)
+        for backend in state.backends:
+            if backend.server != observed.server:
+                continue
+            instance = key.instance(backend.slot, backend.replica)
+            container = observed.of(instance)
+            if backend.role == "live" and (container is None or not container.running):
+                yield down(instance)
+            if backend.role == "draining" and container is not None and may_drain(rollout):
+                yield draining(container.id)
+
+
+def may_drain(rollout: Rollout | None) -> bool:
+    """Whether the decision has let the draining instances go (the barrier of DESIGN section 6, step 4, is passed)."""
+    return rollout is None or rollout.phase in ("draining", "done", "aborted")

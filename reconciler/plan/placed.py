@@ -1,0 +1,53 @@
+"""Which instances of a service should exist where, compared with the backends that the decision lists."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from reconciler.model.cluster import Backend, ServiceState
+from reconciler.model.desired import DesiredService
+from reconciler.model.identity import Slot, other_slot
+
+Place = tuple[str, int]  # (server, replica)
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """The places a service should have. `moved` says whether they differ from where it is live now."""
+
+    places: frozenset[Place]
+    moved: bool
+
+
+def assignment(want: DesiredService, state: ServiceState) -> Assignment:
+    """Where `want` belongs. A stateful service stays where it is live unless `servers:` moves it (DESIGN section 2, State)."""
+    live = {(b.server, b.replica) for b in state.backends if b.role == "live"}
+    servers = set(want.servers)
+    if want.stateful and not want.pinned and live:
+        servers = {server for server, _ in live}
+    places = frozenset((server, replica) for server in servers for replica in range(1, want.replicas + 1))
+    return Assignment(places=places, moved=bool(live) and live != places)
+
+
+def live_slots(state: ServiceState) -> Mapping[Place, Slot]:
+    """The live slot of each place."""
+    return {(b.server, b.replica): b.slot for b in state.backends if b.role == "live"}
+
+
+def idle_slot(state: ServiceState, place: Place) -> Slot | None:
+    """The slot that a toggle at `place` goes to; None while both are taken (the other one still drains).
+
+    Nothing live: primary; primary live: secondary; secondary live: primary (DESIGN section 3).
+    """
+    taken = {b.slot for b in state.backends if (b.server, b.replica) == place}
+    live = live_slots(state).get(place)
+    candidate: Slot = other_slot(live) if live else "primary"
+    if candidate not in taken:
+        return candidate
+    return None
+
+
+def staged(place: Place, slot: Slot, spec: str) -> Backend:
+    """A backend about to be started, without traffic."""
+    return Backend(server=place[0], replica=place[1], slot=slot, spec=spec, role="staged", weight=0)

@@ -1,0 +1,71 @@
+"""What the reports say about one rollout. A vote counts only for the rollout, slot and digest that it names (DESIGN section 6)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from reconciler.model.cluster import Backend, ClusterState, Rollout
+from reconciler.model.identity import ServiceKey
+from reconciler.model.report import InstanceReport, Report
+
+
+@dataclass(frozen=True)
+class Tally:
+    """Votes on the staged backends of a rollout."""
+
+    ready: tuple[tuple[Backend, InstanceReport], ...]
+    failed: tuple[tuple[Backend, InstanceReport], ...]
+    waiting: tuple[tuple[Backend, InstanceReport | None], ...]
+
+    @property
+    def unanimous(self) -> bool:
+        """Every assigned server is ready."""
+        return not self.failed and not self.waiting
+
+
+def vote(key: ServiceKey, backend: Backend, rollout: Rollout, reports: Mapping[str, Report]) -> InstanceReport | None:
+    """The report's entry for a backend of this very rollout, if there is one."""
+    report = reports.get(backend.server)
+    for entry in report.instances if report else ():
+        same_place = (entry.service, entry.replica, entry.slot) == (str(key), backend.replica, backend.slot)
+        if same_place and entry.rollout == rollout.id and entry.spec == rollout.target:
+            return entry
+    return None
+
+
+def tally(key: ServiceKey, backends: Sequence[Backend], rollout: Rollout, reports: Mapping[str, Report]) -> Tally:
+    """Sort the votes on `backends`."""
+    ready, failed, waiting = [], [], []
+    for backend in backends:
+        entry = vote(key, backend, rollout, reports)
+        if entry is not None and entry.phase in ("ready", "live"):
+            ready.append((backend, entry))
+        elif entry is not None and entry.phase == "failed":
+            failed.append((backend, entry))
+        else:
+            waiting.append((backend, entry))
+    return Tally(tuple(ready), tuple(failed), tuple(waiting))
+
+
+def gone(key: ServiceKey, backend: Backend, rollout: Rollout, cluster: ClusterState, reports: Mapping[str, Report]) -> bool:
+    """Whether the backend's server says, having seen the switch, that the instance is no longer there."""
+    report = reports.get(backend.server)
+    if report is None or report.seen is None or report.seen.epoch != cluster.epoch:
+        return False
+    if rollout.switched_at is not None and report.seen.generation < rollout.switched_at:
+        return False
+    return not any(
+        (entry.service, entry.replica, entry.slot) == (str(key), backend.replica, backend.slot) for entry in report.instances
+    )
+
+
+def acknowledged(cluster: ClusterState, reports: Mapping[str, Report], generation: int) -> tuple[str, ...]:
+    """The members that have not acknowledged `generation` of this epoch yet, by name. A lost report blocks, never excuses."""
+    silent = []
+    for member in cluster.members:
+        report = reports.get(member)
+        serving = report.serving if report else None
+        if serving is None or serving.epoch != cluster.epoch or serving.generation < generation:
+            silent.append(member)
+    return tuple(silent)
