@@ -25,7 +25,6 @@ from pathlib import Path
 
 import docker
 import docker.errors
-import requests
 from rootfs import nginx_tree, postgres_tree, python_tree, redis_tree
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -120,7 +119,7 @@ def main() -> int:
                     _provide(client, image)
             if fresh or _label(client, APP.tag) != _app_recipe(client):
                 _build_app(client)
-    except (docker.errors.DockerException, requests.RequestException) as error:
+    except (docker.errors.DockerException, OSError) as error:
         return _failed(f"Docker says: {error}\nIs a daemon running? `make docker` installs and starts one.")
     except subprocess.CalledProcessError as error:
         return _failed(f"{error.cmd[0]} exited {error.returncode}:\n{error.stderr}")
@@ -169,7 +168,7 @@ def _provide(client: docker.DockerClient, image: Image) -> None:
     started = time.monotonic()
     if _registry_reachable():
         _say(f"pulls {image.official}")
-        client.images.pull(*image.official.split(":"))
+        client.images.pull(image.official)
         if not image.stand_in:
             _build_on(client, image, image.official, ())
     else:

@@ -106,12 +106,11 @@ def _tree(directory: Path, name: str, packages: tuple[str, ...], finish: Callabl
         (root / "etc/passwd").write_text(PASSWD)
         (root / "etc/group").write_text(GROUP)
         finish(root)
-        for pattern in SUPERFLUOUS:
-            for path in root.glob(pattern):
-                if path.is_dir() and not path.is_symlink():
-                    shutil.rmtree(path)
-                else:
-                    path.unlink()
+        for found in [found for pattern in SUPERFLUOUS for found in root.glob(pattern)]:
+            if found.is_dir() and not found.is_symlink():
+                shutil.rmtree(found)
+            else:
+                found.unlink()
         with tarfile.open(tar, "w") as out:
             out.add(root, arcname=".", filter=_plain_owner)
     return tar

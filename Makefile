@@ -1,0 +1,99 @@
+# `make` alone lists what there is. Everything works from a clean checkout; what is missing is installed and said.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.ONESHELL:
+MAKEFLAGS += --no-print-directory
+
+BIN := .venv/bin
+PYTEST := $(BIN)/python -m pytest
+PURE := model plan render effects engine
+# The unit tests: what mirrors reconciler/, and the tests of the tests' own ground.
+UNIT := $(wildcard tests/test_*.py $(addprefix tests/,$(PURE)))
+# WITHOUT_DOCKER=1 leaves the tests that need Docker out; pytest says so in its first and last lines.
+DOCKER_OPTION := $(if $(WITHOUT_DOCKER),--without-docker)
+ARGS ?=
+
+.PHONY: help
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: setup
+setup: ## make .venv with this project and its development packages
+	@tools/machine venv
+
+.PHONY: docker
+docker: ## install and start a Docker Engine if none answers (Debian, Ubuntu; as root)
+	@tools/machine docker
+
+.PHONY: docker-stop
+docker-stop: ## stop the dockerd that `make docker` started by hand
+	@tools/machine docker-stop
+
+.PHONY: images
+images: setup docker ## provide the images of the tests and the demo: pulled, or built where no registry is reachable
+	@$(BIN)/python tools/images.py $(ARGS)
+
+.PHONY: static
+static: setup
+	@echo "check: format, lint, types, layers"
+	$(BIN)/ruff format --check --quiet . || { $(BIN)/ruff format --check .; echo "check: make format mends this"; exit 1; }
+	$(BIN)/ruff check --quiet .
+	$(BIN)/mypy
+	MYPYPATH=tools $(BIN)/mypy --explicit-package-bases tools/*.py tests/*.py tests/integration/conftest.py
+	$(BIN)/lint-imports --no-logo > .cache/lint-imports.log 2>&1 || { cat .cache/lint-imports.log; exit 1; }
+	grep -E '^Contracts:' .cache/lint-imports.log
+
+.PHONY: check
+check: static ## lint, types, layers and the unit tests: seconds, no Docker
+	@$(PYTEST) --quiet --without-docker $(UNIT) $(ARGS)
+
+.PHONY: format
+format: setup ## format the code
+	@$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+.PHONY: test
+test: static test-ground ## everything: check, simulation, integration with real Docker, nginx and Git (WITHOUT_DOCKER=1 leaves that out)
+	@$(PYTEST) --ignore=tests/bench $(DOCKER_OPTION) --durations=8 tests $(ARGS)
+
+.PHONY: test-ground
+test-ground: setup
+	@if [ -n "$(WITHOUT_DOCKER)" ]; then
+	    echo "test: WITHOUT_DOCKER is set: the tests that need a Docker Engine are LEFT OUT"
+	else
+	    tools/machine integration
+	    $(BIN)/python tools/images.py
+	fi
+
+.PHONY: simulate
+simulate: setup ## the simulation for longer: make simulate ARGS='--seeds 2000'
+	@$(BIN)/python -m tests.simulation $(ARGS)
+
+.PHONY: bench
+bench: setup ## measure: lost requests, cost of a pass, merge to live (needs Docker)
+	@tools/machine integration quiet
+	$(BIN)/python tools/images.py
+	$(PYTEST) --capture=no tests/bench $(ARGS)
+
+.PHONY: schemas
+schemas: setup ## write schemas/*.json from the models
+	@$(BIN)/python tools/schemas.py
+
+.PHONY: demo
+demo: images ## the sample shop on this machine, with a change and its revert
+	@$(BIN)/python tools/demo.py up
+
+.PHONY: demo-down
+demo-down: setup ## remove what the demo made
+	@$(BIN)/python tools/demo.py down
+
+.PHONY: install
+install: ## install the daemon on this server as a systemd service (as root)
+	@systemd/install
+
+.PHONY: clean
+clean: ## remove caches, build results and leftovers of killed tests (the virtual environment stays)
+	@if [ -x $(BIN)/python ]; then $(BIN)/python tools/leftovers.py; fi
+	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist *.egg-info .cache/images
+	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +

@@ -1,0 +1,78 @@
+"""Fixtures for every test, and the rule about Docker: a test that needs it fails without it, and is left out only on request."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.remote import Remote
+from tests.waiting import eventually as _eventually
+
+WITHOUT_DOCKER = "--without-docker"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(WITHOUT_DOCKER, action="store_true", help="leave out the tests that need a Docker Engine, and say so")
+
+
+def pytest_report_header(config: pytest.Config) -> str | None:
+    return _left_out(config)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    if notice := _left_out(config):
+        terminalreporter.section(notice)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if not config.getoption(WITHOUT_DOCKER):
+        return
+    left_out = [item for item in items if item.get_closest_marker("docker")]
+    config.hook.pytest_deselected(items=left_out)
+    items[:] = [item for item in items if not item.get_closest_marker("docker")]
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Runs before a test's fixtures: says what to do once, instead of a connection error from each of them."""
+    if item.get_closest_marker("docker") and (problem := docker_problem()):
+        pytest.fail(problem, pytrace=False)
+
+
+@functools.cache
+def docker_problem() -> str | None:
+    """What stands in the way of using Docker, and what to do; None when an Engine answers."""
+    import docker  # not at the top: the unit tests need not wait for it
+    import docker.errors
+
+    try:
+        client = docker.from_env(timeout=20)
+        try:
+            client.ping()
+        finally:
+            client.close()
+    except docker.errors.DockerException as error:
+        return (
+            f"no Docker Engine answers ({error}).\n"
+            "Debian, Ubuntu: `make docker` installs and starts one. Elsewhere: install Docker Engine 20.10 or newer and start it.\n"
+            f"To leave these tests out: pytest {WITHOUT_DOCKER}, or make test WITHOUT_DOCKER=1."
+        )
+    return None
+
+
+def _left_out(config: pytest.Config) -> str | None:
+    return f"the tests that need Docker are LEFT OUT ({WITHOUT_DOCKER})" if config.getoption(WITHOUT_DOCKER) else None
+
+
+@pytest.fixture
+def git_remote(tmp_path: Path) -> Remote:
+    """An empty bare repository that plays the Git host."""
+    return Remote.create(tmp_path / "remote.git")
+
+
+@pytest.fixture
+def eventually() -> Callable[..., None]:
+    """`eventually(condition, deadline_s, describe)`: see `tests.waiting`."""
+    return _eventually
