@@ -96,6 +96,24 @@ class ConnectNetwork(Model):
     cause: str
 
 
+class RestoreContainer(Model):
+    """Undo what was changed by hand on a container (limits, name, network, restart policy) without restarting it."""
+
+    kind: Literal["restore_container"] = "restore_container"
+    id: str
+    plan: ContainerPlan
+    drift: tuple[str, ...]
+    cause: str
+
+
+class RemoveNetwork(Model):
+    """Remove a project network that nothing of ours needs any more; the edge leaves it first."""
+
+    kind: Literal["remove_network"] = "remove_network"
+    name: str
+    cause: str
+
+
 class Reload(Model):
     """Bring running nginxes to these configurations: write, test, HUP all, verify all. One per pass."""
 
@@ -113,5 +131,7 @@ Action = (
     | RemoveInstance
     | StartNginx
     | ConnectNetwork
+    | RestoreContainer
+    | RemoveNetwork
     | Reload
 )

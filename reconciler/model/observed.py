@@ -87,14 +87,16 @@ class Observed(Model):
     server: str
     containers: tuple[Container, ...] = ()
     foreign: frozenset[str] = frozenset()  # names in use by containers that are not ours
-    networks: Mapping[str, str] = {}  # our networks: name -> subnet
+    networks: Mapping[str, str] = {}  # every Docker network with a subnet: name -> subnet
+    own_networks: frozenset[str] = frozenset()  # those of this server's projects, by label
     images: Mapping[str, ImageState] = {}  # by the reference asked for
     gates: Mapping[str, Gate] = {}  # by container id
     connections: Mapping[str, int] = {}  # established connections to the instance's port, by container id
     nginx: Mapping[str, NginxState] = {}  # by container name
     busy_ports: frozenset[int] = frozenset()  # host ports in use by anybody else on the private address
-    locals: Mapping[str, str] = {}  # `project/env` -> keyed hash of the secrets' contents
-    missing_secrets: Mapping[str, tuple[str, ...]] = {}  # `project/env` -> names of secrets files that exist not
+    locals: Mapping[str, str] = {}  # service key -> keyed hash of its secrets' contents; absent when it has none
+    missing_secrets: Mapping[str, tuple[str, ...]] = {}  # service key -> names of secrets that have no file
+    heals: Mapping[str, int] = {}  # instance name -> how often it was brought back lately, for the back-off
     warnings: Mapping[str, str] = {}  # service key -> what to warn of, such as exit 137
 
     def of(self, instance: InstanceKey, role: str = "application") -> Container | None:

@@ -1,6 +1,7 @@
 """The shared decision: `decide(desired, cluster, reports, elapsed) -> Decision`. Whoever's push wins has decided.
 
-DESIGN section 6. A call makes at most one step per service and gathers all of them into one generation. It is called again until nothing changes.
+DESIGN section 6. A call makes at most one step per service and gathers all of them into one generation. It is called again until
+nothing changes.
 """
 
 from __future__ import annotations

@@ -1,0 +1,46 @@
+"""Which containers the prober has to watch: those whose health decides a rollout."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from reconciler.model.cluster import ClusterState
+from reconciler.model.desired import Desired, Health
+from reconciler.model.identity import InstanceKey
+from reconciler.model.observed import Container, Observed
+from reconciler.plan.wanted import Wanted, matches, wanted
+
+
+@dataclass(frozen=True)
+class GateTarget:
+    """A container behind its health gate. `owner` is the container whose address answers (the sidecar of a pair)."""
+
+    instance: InstanceKey
+    container: Container
+    owner: Container
+    health: Health
+    port: int
+
+
+def gate_targets(desired: Desired, cluster: ClusterState, observed: Observed) -> Mapping[str, GateTarget]:
+    """By container id. A container leaves the set when the decision has taken its service on."""
+    found = {}
+    for want in wanted(desired, cluster, observed):
+        target = _target(want, observed)
+        if target is not None:
+            found[target.container.id] = target
+    return found
+
+
+def _target(want: Wanted, observed: Observed) -> GateTarget | None:
+    if not want.gated or want.service is None:
+        return None
+    application = observed.of(want.instance)
+    if application is None or not matches(want, application, observed.locals.get(str(want.instance.service), "")):
+        return None
+    owner = observed.of(want.instance, "sidecar") if want.service.spec.sidecar else application
+    if owner is None or application.status == "created":
+        return None
+    health = want.service.spec.health
+    return GateTarget(want.instance, application, owner, health, health.port or want.service.spec.port)

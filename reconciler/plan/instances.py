@@ -1,0 +1,243 @@
+"""Actions that bring one wanted instance about, or back: an ordered ladder, first match wins."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from reconciler.model.action import Action, EnsureNetwork, PrepareImage, RestoreContainer, StartContainer, StartInstance
+from reconciler.model.cluster import ClusterState
+from reconciler.model.container import ContainerPlan, Labels, Publish
+from reconciler.model.desired import Desired, DesiredService
+from reconciler.model.identity import ServiceKey
+from reconciler.model.observed import Container, Elapsed, Observed
+from reconciler.model.site import Site
+from reconciler.plan import containers, facts
+from reconciler.plan.addresses import Pair, pair_for, subnet_for
+from reconciler.plan.routes import recorded_pair, sidecar_config
+from reconciler.plan.wanted import Wanted, matches
+from reconciler.ports import SECONDARY_OFFSET, host_port
+
+HEAL_MOST = 60.0
+
+
+@dataclass
+class Allocations:
+    """What has been given out while one plan is made: subnets and pairs that Docker does not know of yet."""
+
+    networks: dict[str, str]
+    pairs: dict[tuple[ServiceKey, int], Pair] = field(default_factory=dict)
+    ports: dict[tuple[ServiceKey, int], tuple[int, int]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Here:
+    """All that the ladder looks at besides the instance."""
+
+    desired: Desired
+    cluster: ClusterState
+    observed: Observed
+    elapsed: Elapsed
+    site: Site
+    allocations: Allocations
+
+
+def bring_about(here: Here, want: Wanted) -> list[Action]:
+    """What to do now for one wanted instance; nothing when it is as it should be, waits or has failed its gate."""
+    service, observed = want.service, here.observed
+    if service is None or want.backend.server != observed.server:
+        return []
+    application = observed.of(want.instance)
+    side = observed.of(want.instance, "sidecar")
+    local = observed.locals.get(str(want.instance.service), "")
+    if application is not None and matches(want, application, local) and _paired(service, application, side):
+        return _as_it_should_run(here, want, service, application, side)
+    # A gated instance that has failed waits for the decision; starting it again would only fail again.
+    if application is not None and want.gated and matches(want, application, local) and _failed(observed, application):
+        return []
+    if not want.gated and not _may_heal(here, want):
+        return []
+    if observed.missing_secrets.get(str(want.instance.service)):
+        return []
+    image = image_action(here, want.image, want.build, _cause(want, application, side))
+    if image is not None:
+        return image
+    present = observed.images[want.image].image
+    reference = present.reference if present is not None else want.image
+    return _start(here, want, service, reference, [c for c in (application, side) if c is not None])
+
+
+def image_action(here: Here, reference: str, build: object, cause: str) -> list[Action] | None:
+    """None when the image is there; else what to do for it now (nothing while it is being prepared or has just failed)."""
+    state = here.observed.images.get(reference)
+    if state is not None and state.status == "present":
+        return None
+    if state is not None and state.status == "preparing":
+        return []
+    recently = here.elapsed.of(facts.image_failed(reference)) < facts.RETRY_FIRST
+    if state is not None and state.status == "failed" and (recently or not state.transient):
+        return []
+    return [PrepareImage.model_validate({"reference": reference, "build": build, "cause": cause})]
+
+
+def _as_it_should_run(
+    here: Here, want: Wanted, service: DesiredService, application: Container, side: Container | None
+) -> list[Action]:
+    """The right containers are there: are they running, and unchanged?"""
+    restored = _restored(here, want, service, application, side)
+    if application.status == "running" or application.status == "restarting":
+        return restored
+    if _failed(here.observed, application) or (want.gated and application.status == "exited"):
+        return []
+    if not want.gated and not _may_heal(here, want):
+        return []
+    paused = application.status == "paused"
+    why = f"{application.name} is {application.status}" + (
+        f" with code {application.exit_code}" if application.status == "exited" else ""
+    )
+    if application.status in ("exited", "created", "paused"):
+        return [*restored, StartContainer(id=application.id, name=application.name, paused=paused, cause=why)]
+    image = image_action(here, want.image, want.build, why)
+    if image is not None:
+        return image
+    present = here.observed.images[want.image].image
+    broken = [c for c in (application, side) if c is not None]
+    return _start(here, want, service, present.reference if present else want.image, broken)
+
+
+def _restored(here: Here, want: Wanted, service: DesiredService, application: Container, side: Container | None) -> list[Action]:
+    actions: list[Action] = []
+    for container, role in ((application, "application"), (side, "sidecar")):
+        if container is not None and container.drift:
+            plan = _plans(here, want, service, container.image_id)[role]
+            if plan is not None:
+                why = f"{container.name} was changed by hand: {', '.join(container.drift)}"
+                actions.append(RestoreContainer(id=container.id, plan=plan, drift=container.drift, cause=why))
+    return actions
+
+
+def _paired(service: DesiredService, application: Container, side: Container | None) -> bool:
+    """A pair is one namespace: the sidecar runs and the application was made in it."""
+    if not service.spec.sidecar:
+        return application.namespace_of is None
+    if side is None or application.namespace_of != side.id:
+        return False
+    return side.status in ("running", "paused")
+
+
+def _failed(observed: Observed, application: Container) -> bool:
+    gate = observed.gates.get(application.id)
+    return gate is not None and gate.state == "failed"
+
+
+def _may_heal(here: Here, want: Wanted) -> bool:
+    """At once the first time, then 1, 3, 7, ... at most 60 s after it went down again."""
+    heals = here.observed.heals.get(want.instance.name, 0)
+    wait = min(HEAL_MOST, float(2 ** min(heals, 10) - 1))
+    return here.elapsed.of(facts.down(want.instance)) >= wait
+
+
+def _cause(want: Wanted, application: Container | None, side: Container | None) -> str:
+    if want.gated:
+        return want.rollout.cause if want.rollout is not None else "staging"
+    if application is None:
+        return f"{want.instance.name} is missing"
+    if application.labels.spec != want.backend.spec:
+        return f"{want.instance.name} runs {application.labels.spec[:14]}, {want.backend.spec[:14]} is live"
+    return f"the sidecar of {want.instance.name} is {side.status if side is not None else 'missing'}"
+
+
+def _start(here: Here, want: Wanted, service: DesiredService, image: str, in_the_way: list[Container]) -> list[Action]:
+    actions: list[Action] = []
+    network = want.instance.service.network
+    cause = _cause(want, *_by_role(in_the_way))
+    if network not in here.allocations.networks:
+        subnet = subnet_for(network, here.site.network_pool, here.allocations.networks)
+        here.allocations.networks[network] = subnet
+        actions.append(EnsureNetwork(name=network, subnet=subnet, cause=cause))
+    plans = _plans(here, want, service, image)
+    application = plans["application"]
+    assert application is not None
+    config = None
+    if service.spec.sidecar:
+        config = sidecar_config(here.desired, here.cluster, here.observed, here.site, want.instance, service)
+    actions.append(
+        StartInstance(
+            instance=want.instance,
+            application=application,
+            sidecar=plans["sidecar"],
+            sidecar_config=config,
+            replaces=tuple(container.id for container in in_the_way),
+            grace=service.drain.grace,
+            cause=cause,
+        )
+    )
+    return actions
+
+
+def _by_role(found: list[Container]) -> tuple[Container | None, Container | None]:
+    by_role = {container.labels.role: container for container in found}
+    return by_role.get("application"), by_role.get("sidecar")
+
+
+def _plans(here: Here, want: Wanted, service: DesiredService, image: str) -> Mapping[str, ContainerPlan | None]:
+    key, replica = want.instance.service, want.instance.replica
+    pair = _pair(here, key, replica)
+    ports = _ports(here, want, service) if service.spec.publish else None
+    labels = Labels(
+        server=here.site.server,
+        role="application",
+        service=key,
+        replica=replica,
+        slot=want.instance.slot,
+        spec=want.backend.spec,
+        revision=want.revision,
+        rollout=want.rollout_label,
+        local=here.observed.locals.get(str(key), ""),
+        addresses=pair,
+        ports=ports,
+    )
+    publish: tuple[Publish, ...] = ()
+    if ports is not None and here.site.address is not None:
+        port = ports[0] if want.instance.slot == "primary" else ports[1]
+        publish = (Publish(host_address=here.site.address, host_port=port, container_port=service.spec.port),)
+    side = None
+    if service.spec.sidecar:
+        side = containers.sidecar(here.site, want.instance, labels.model_copy(update={"role": "sidecar"}), publish)
+    return {
+        "application": containers.application(here.site, service, want.instance, image, labels, publish),
+        "sidecar": side,
+    }
+
+
+def _pair(here: Here, key: ServiceKey, replica: int) -> Pair | None:
+    recorded = recorded_pair(here.observed, key, replica)
+    if recorded is not None:
+        return recorded
+    subnet = here.allocations.networks.get(key.network)
+    if subnet is None:
+        return None
+    if (key, replica) not in here.allocations.pairs:
+        taken = {
+            c.labels.addresses for c in here.observed.containers if c.labels.service and c.labels.service.network == key.network
+        }
+        given = (pair for (k, _), pair in here.allocations.pairs.items() if k.network == key.network)
+        pairs = [pair for pair in (*taken, *given) if pair is not None]
+        here.allocations.pairs[key, replica] = pair_for(key, replica, subnet, pairs)
+    return here.allocations.pairs[key, replica]
+
+
+def _ports(here: Here, want: Wanted, service: DesiredService) -> tuple[int, int]:
+    """The host ports of both slots: recorded ones, else probing upward for both at once (DESIGN section 3)."""
+    key, replica = want.instance.service, want.instance.replica
+    for container in here.observed.containers:
+        if container.labels.service == key and container.labels.replica == replica and container.labels.ports:
+            return container.labels.ports
+    if (key, replica) not in here.allocations.ports:
+        taken = {port for c in here.observed.containers for port in c.labels.ports or ()}
+        taken |= {port for pair in here.allocations.ports.values() for port in pair} | here.observed.busy_ports
+        first = host_port(key.project, key.env, key.service, service.spec.port)
+        candidates = ((first - 8000 + step) % 1000 + 8000 for step in range(1000))
+        port = next(p for p in candidates if p not in taken and p + SECONDARY_OFFSET not in taken)
+        here.allocations.ports[key, replica] = (port, port + SECONDARY_OFFSET)
+    return here.allocations.ports[key, replica]

@@ -1,0 +1,136 @@
+"""Actions for this server's nginxes: the edge, the host listener, and one reload for everything that differs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from reconciler.model.action import Action, ConnectNetwork, Reload, RemoveInstance, StartNginx
+from reconciler.model.cluster import ClusterState
+from reconciler.model.container import ContainerPlan
+from reconciler.model.desired import Desired
+from reconciler.model.identity import InstanceKey, ServiceKey
+from reconciler.model.observed import Container, Elapsed, Observed
+from reconciler.model.routes import NginxConfig
+from reconciler.model.site import Site
+from reconciler.plan import containers
+from reconciler.plan.addresses import edge_address
+from reconciler.plan.routes import edge_config, host_config, sidecar_config
+
+
+@dataclass(frozen=True)
+class Intended:
+    """A configuration and the fingerprint of its text, as `render` computed it."""
+
+    config: NginxConfig
+    fingerprint: str
+
+
+def configs(desired: Desired, cluster: ClusterState, observed: Observed, site: Site) -> dict[str, NginxConfig]:
+    """What every nginx of this server should have loaded, by container name. Sidecars: those that exist."""
+    found = {}
+    for config in (edge_config(desired, cluster, observed, site), host_config(desired, cluster, observed, site)):
+        if config is not None:
+            found[config.name] = config
+    for container in observed.containers:
+        instance: InstanceKey | None = container.instance
+        if instance is None or container.labels.role != "sidecar" or not container.running:
+            continue
+        service = desired.service_at(instance.service, container.labels.spec)
+        if service is not None and service.spec.sidecar:
+            found[container.name] = sidecar_config(desired, cluster, observed, site, instance, service)
+    return found
+
+
+def nginx_containers(desired: Desired, cluster: ClusterState, observed: Observed, site: Site) -> list[Action]:
+    """Create, replace or remove the edge and the host listener, and join the edge to the networks that it routes to."""
+    actions: list[Action] = []
+    config = edge_config(desired, cluster, observed, site)
+    actions.extend(_edge(config, cluster, observed, site, public_networks(desired, cluster)))
+    host = host_config(desired, cluster, observed, site)
+    actions.extend(_ensure(containers.host_listener(site), host, (), observed))
+    return actions
+
+
+def reload(intended: Mapping[str, Intended], observed: Observed, elapsed: Elapsed) -> list[Action]:
+    """At most one: every running nginx whose loaded text is not the intended one. A refused text is tried again after 10 s."""
+    stale = []
+    for name, wanted in sorted(intended.items()):
+        state = observed.nginx.get(name)
+        if state is None or state.loaded == wanted.fingerprint:
+            continue
+        if state.refused == wanted.fingerprint and elapsed.of(refused_fact(name, wanted.fingerprint)) < 10.0:
+            continue
+        stale.append(wanted.config)
+    if not stale:
+        return []
+    names = ", ".join(config.name for config in stale)
+    return [Reload(configs=tuple(stale), cause=f"routes changed for {names}")]
+
+
+def refused_fact(name: str, fingerprint: str) -> str:
+    """The fact that an nginx has refused a text."""
+    return f"refused:{name}:{fingerprint}"
+
+
+def public_networks(desired: Desired, cluster: ClusterState) -> frozenset[str]:
+    """Project networks that the edge has to be on: those with something public."""
+    found = set()
+    for name, state in cluster.services.items():
+        key = ServiceKey.parse(name)
+        service = desired.service_at(key, state.live.spec) if state.live is not None else None
+        service = service or desired.services.get(key)
+        if service is not None and service.public:
+            found.add(key.network)
+    return frozenset(found)
+
+
+def _edge(
+    config: NginxConfig | None, cluster: ClusterState, observed: Observed, site: Site, networks: frozenset[str]
+) -> list[Action]:
+    present = [name for name in sorted(networks) if name in observed.networks]
+    if config is not None and not present:
+        return []  # nothing of it runs yet: the network comes with the first instance
+    home = present[0] if present else ""
+    found = _of_role(observed, "edge")
+    if found is not None and config is not None and found.networks:
+        # It was created on another network than the first by name: that is no reason to replace it.
+        home = next((name for name in found.networks if name in present), home)
+    plan = containers.edge(site, home, edge_address(observed.networks[home])) if config is not None else None
+    others = tuple((name, edge_address(observed.networks[name])) for name in present if name != home)
+    actions = _ensure(plan, config, others, observed, role="edge")
+    if actions or found is None or config is None:
+        return actions
+    return [
+        ConnectNetwork(container=found.name, network=name, address=address, cause=f"{found.name} routes to services on {name}")
+        for name, address in others
+        if name not in found.networks
+    ]
+
+
+def _ensure(
+    plan: ContainerPlan | None,
+    config: NginxConfig | None,
+    networks: tuple[tuple[str, str], ...],
+    observed: Observed,
+    role: str = "host",
+) -> list[Action]:
+    found = _of_role(observed, role)
+    if plan is None or config is None:
+        if found is None:
+            return []
+        return [RemoveInstance(name=found.name, ids=(found.id,), grace=10.0, cause="nothing is routed here any more")]
+    if found is None:
+        return [StartNginx(container=plan, config=config, networks=networks, cause=f"{plan.name} is missing")]
+    if found.status in ("exited", "created", "dead", "paused"):
+        why = f"{found.name} is {found.status}"
+    elif found.labels.shape != plan.labels.shape:
+        why = f"{found.name} was made from other settings"
+    else:
+        return []
+    return [StartNginx(container=plan, config=config, networks=networks, replaces=(found.id,), cause=why)]
+
+
+def _of_role(observed: Observed, role: str) -> Container | None:
+    found = [c for c in observed.containers if c.labels.role == role]
+    return min(found, key=lambda c: (not c.running, c.id), default=None)

@@ -1,0 +1,250 @@
+"""What this server says of itself: `report(...)` makes the report from what is decided and observed (DESIGN section 5).
+
+A report holds no timestamps and nothing that changes by itself, so that a steady state pushes nothing (I10).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from reconciler.model.cluster import Backend, ClusterState, ServiceState
+from reconciler.model.desired import Desired
+from reconciler.model.identity import InstanceKey
+from reconciler.model.observed import Container, Observed
+from reconciler.model.report import Condition, InstanceReport, Report, Seen, Serving
+from reconciler.model.site import Site
+from reconciler.plan.nginxes import Intended
+from reconciler.plan.wanted import Wanted, preparing, wanted
+
+Place = tuple[InstanceKey, Container | None]
+
+
+def report(
+    desired: Desired,
+    cluster: ClusterState | None,
+    observed: Observed,
+    site: Site,
+    intended: Mapping[str, Intended],
+    previous: Report | None,
+    *,
+    identity: str,
+    program: str,
+    verified_ms: float | None = None,
+    troubles: tuple[Condition, ...] = (),
+    retry: tuple[str, ...] = (),
+) -> Report:
+    """Make the report. `identity` is this machine's random one; `troubles` are what the engine met carrying out actions."""
+    seen = Seen(config=desired.revision.sha, epoch=cluster.epoch, generation=cluster.generation) if cluster else None
+    serving, retired = _serving(cluster, observed, intended, previous, verified_ms)
+    return Report(
+        server=site.server,
+        instance=identity,
+        program=program,
+        seen=seen,
+        serving=serving,
+        retired=retired,
+        instances=tuple(_instances(desired, cluster, observed)),
+        conditions=(*_conditions(desired, cluster, observed), *troubles),
+        refresh=tuple(_refresh(desired, cluster, observed)),
+        retry=retry,
+    )
+
+
+def serves(intended: Mapping[str, Intended], observed: Observed) -> bool:
+    """Whether every nginx that should run has the intended text loaded. Sidecars that are gone are healed with their pair."""
+    for name, want in intended.items():
+        state = observed.nginx.get(name)
+        if state is None and want.config.kind == "sidecar":
+            continue
+        if state is None or state.loaded != want.fingerprint:
+            return False
+    return True
+
+
+def _serving(
+    cluster: ClusterState | None,
+    observed: Observed,
+    intended: Mapping[str, Intended],
+    previous: Report | None,
+    verified_ms: float | None,
+) -> tuple[Serving | None, int | None]:
+    before = previous.serving if previous else None
+    retired = previous.retired if previous else None
+    if cluster is None:
+        return before, retired
+    if not serves(intended, observed):
+        return before, retired
+    same = before is not None and (before.epoch, before.generation) == (cluster.epoch, cluster.generation)
+    serving = before if same else Serving(epoch=cluster.epoch, generation=cluster.generation, verified_ms=verified_ms)
+    if not any(state.old_workers for state in observed.nginx.values()):
+        retired = cluster.generation
+    return serving, retired
+
+
+def _instances(desired: Desired, cluster: ClusterState | None, observed: Observed) -> Iterable[InstanceReport]:
+    if cluster is None:
+        yield from _found(observed)
+        return
+    listed: dict[InstanceKey, Wanted] = {want.instance: want for want in wanted(desired, cluster, observed)}
+    asked = {key: (state, reference) for key, state, reference, _ in preparing(desired, cluster, observed.server)}
+    for instance in sorted({*listed, *(c.instance for c in observed.containers if c.instance is not None)}):
+        want = listed.get(instance)
+        application = observed.of(instance) or observed.of(instance, "sidecar")
+        if want is not None and want.backend.role == "live" and instance.service in asked:
+            yield _prepared(want.backend, *asked[instance.service], observed, instance)
+        elif want is not None and want.gated:
+            yield _gated(want, application, observed)
+        elif want is not None:
+            yield _live(want, application, observed)
+        elif application is not None:
+            yield _ending(instance, application, observed, cluster)
+
+
+def _found(observed: Observed) -> Iterable[InstanceReport]:
+    """Without any decision: what runs, each service's oldest first (`Observed.containers` are sorted by age then)."""
+    for container in observed.containers:
+        instance = container.instance
+        if instance is None or container.labels.role != "application" or not container.running:
+            continue
+        yield InstanceReport(
+            service=str(instance.service),
+            replica=instance.replica,
+            slot=instance.slot,
+            spec=container.labels.spec,
+            port=_port(container, instance),
+            rollout=container.labels.rollout or None,
+            revision=container.labels.revision or None,
+            phase="live",
+            image=container.image_id or None,
+        )
+
+
+def _gated(want: Wanted, application: Container | None, observed: Observed) -> InstanceReport:
+    rollout = want.rollout_label
+    base = _base(want.instance, want.backend.spec, rollout)
+    ours = application is not None and application.labels.spec == want.backend.spec and application.labels.rollout == rollout
+    missing = observed.missing_secrets.get(str(want.instance.service), ())
+    if not ours and missing:
+        why = f"secrets are missing on this server: {', '.join(missing)}"
+        return base.model_copy(update={"phase": "waiting", "reason": why})
+    if not ours or application is None:
+        return _image_phase(base, want.image, observed)
+    gate = observed.gates.get(application.id)
+    update: dict[str, object] = {"port": _port(application, want.instance)}
+    if gate is None or gate.state == "waiting":
+        update |= {"phase": "starting", "reason": gate.error if gate is not None else None}
+    elif gate.state == "failed":
+        update |= {"phase": "failed", "reason": gate.error or "health check failed", "log": gate.log}
+    elif not application.running:
+        update |= {"phase": "failed", "reason": f"healthy, then {application.status}"}
+    else:
+        update |= {"phase": "ready", "after_s": round(gate.after, 1), "image": _image(want, application, observed)}
+    return base.model_copy(update=update)
+
+
+def _image_phase(base: InstanceReport, reference: str, observed: Observed) -> InstanceReport:
+    image = observed.images.get(reference)
+    if image is not None and image.status == "failed":
+        if image.transient:
+            return base.model_copy(update={"phase": "waiting", "reason": image.error})
+        return base.model_copy(update={"phase": "failed", "reason": image.error, "log": image.log})
+    return base.model_copy(update={"phase": "preparing"})
+
+
+def _prepared(backend: Backend, state: ServiceState, reference: str, observed: Observed, instance: InstanceKey) -> InstanceReport:
+    """The vote of a recreate's staging: the image is there."""
+    rollout = state.rollout
+    base = _base(instance, rollout.target if rollout else backend.spec, rollout.id if rollout else "")
+    image = observed.images.get(reference)
+    if image is not None and image.status == "present" and image.image is not None:
+        return base.model_copy(update={"phase": "ready", "image": image.image.reference})
+    return _image_phase(base, reference, observed)
+
+
+def _live(want: Wanted, application: Container | None, observed: Observed) -> InstanceReport:
+    base = _base(want.instance, want.backend.spec, application.labels.rollout if application is not None else None)
+    if application is None:
+        missing = observed.missing_secrets.get(str(want.instance.service), ())
+        why = f"secrets are missing on this server: {', '.join(missing)}" if missing else "not running; being restored"
+        if want.service is None:
+            why = f"not running, and its config at {want.revision[:7]} cannot be read"
+        return base.model_copy(update={"phase": "stalled" if missing or want.service is None else "starting", "reason": why})
+    image = _image(want, application, observed)
+    port = _port(application, want.instance)
+    if not application.running:
+        why = f"{application.status}" + (f" with code {application.exit_code}" if application.status == "exited" else "")
+        return base.model_copy(update={"phase": "starting", "reason": why, "port": port, "image": image})
+    return base.model_copy(update={"phase": "live", "port": port, "image": image})
+
+
+def _ending(instance: InstanceKey, container: Container, observed: Observed, cluster: ClusterState) -> InstanceReport:
+    return _base(instance, container.labels.spec, container.labels.rollout or None).model_copy(
+        update={"phase": "draining", "port": _port(container, instance)}
+    )
+
+
+def _base(instance: InstanceKey, spec: str, rollout: str | None) -> InstanceReport:
+    return InstanceReport(
+        service=str(instance.service),
+        replica=instance.replica,
+        slot=instance.slot,
+        spec=spec,
+        rollout=rollout or None,
+        phase="preparing",
+    )
+
+
+def _image(want: Wanted, application: Container, observed: Observed) -> str | None:
+    state = observed.images.get(want.image)
+    if state is not None and state.image is not None:
+        return state.image.reference
+    return application.image_id or None
+
+
+def _port(container: Container, instance: InstanceKey) -> int | None:
+    if container.labels.ports is None:
+        return None
+    return container.labels.ports[0] if instance.slot == "primary" else container.labels.ports[1]
+
+
+def _refresh(desired: Desired, cluster: ClusterState | None, observed: Observed) -> Iterable[str]:
+    """Services whose live instances here were started with other contents of secrets than there are now."""
+    if cluster is None:
+        return
+    found = set()
+    for want in wanted(desired, cluster, observed):
+        key = str(want.instance.service)
+        application = observed.of(want.instance)
+        if want.backend.role != "live" or want.gated or application is None or observed.missing_secrets.get(key):
+            continue
+        if key in observed.locals and application.labels.local != observed.locals[key]:
+            found.add(key)
+    yield from sorted(found)
+
+
+def _conditions(desired: Desired, cluster: ClusterState | None, observed: Observed) -> Iterable[Condition]:
+    revision = desired.revision.sha
+    for name, problems in sorted(desired.invalid.items()):
+        text = "; ".join(str(problem) for problem in problems[:5])
+        yield Condition(type="ConfigValid", status=False, reason="InvalidConfig", message=text, service=name, revision=revision)
+    for name, state in sorted(observed.nginx.items()):
+        if state.refused is not None:
+            yield Condition(type="NginxLoaded", status=False, reason="Refused", message=f"{name}: {state.error}")
+    for name, text in sorted(observed.warnings.items()):
+        yield Condition(type="Warning", status=True, reason="Warning", message=text, service=name)
+    if cluster is not None and cluster.brake:
+        yield Condition(type="Brake", status=True, reason="TooManyRemovals", message=cluster.brake, revision=revision)
+    waiting = sorted(_unsettled(cluster)) if cluster is not None else ["the cluster state is not created yet"]
+    if waiting:
+        yield Condition(type="Ready", status=False, reason="Progressing", message="; ".join(waiting), revision=revision)
+    else:
+        yield Condition(type="Ready", status=True, reason="Reconciled", revision=revision)
+
+
+def _unsettled(cluster: ClusterState) -> Iterable[str]:
+    for name, state in cluster.services.items():
+        rollout = state.rollout
+        if state.held:
+            yield f"{name}: {state.held}"
+        elif rollout is not None and rollout.phase not in ("done", "aborted"):
+            yield f"{name}: {rollout.phase} {rollout.id}" + (f", {rollout.reason}" if rollout.reason else "")
