@@ -1,0 +1,287 @@
+"""nginx: writes configurations and switches to them in a way that is verified, not believed (DESIGN section 4, rule 3).
+
+A HUP only sends a signal: the old workers go on accepting for about 100 ms, and a configuration that passed `nginx -t` can still be
+refused, silently. So a reload counts once every worker noted before it is gone or shutting down, new ones exist, and the generation
+endpoint answers the new fingerprint over fresh connections.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from reconciler.effects.namespace import Workers, http_get, workers
+from reconciler.errors import ReconcilerError, Stalled, Transient
+from reconciler.model.observed import NginxState
+
+FLOOR = (1, 27, 4)  # the first with keepalive_min_timeout
+MOUNT = "/etc/reconciler-nginx"
+FILE = "nginx.conf"
+CANDIDATE = "nginx.conf.candidate"
+VERIFY_SECONDS = 5.0
+EXEC_SECONDS = 20.0
+PROBE_SECONDS = 1.0
+FRESH_CONNECTIONS = 5
+POLL_SECONDS = 0.01
+PARALLEL = 8
+LOG_LINES = 2000  # the edge's access log is among them
+
+_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]*")
+_COMPLAINT = re.compile(r"\[(?:emerg|alert|crit|error)\] .*")
+_REFUSAL = re.compile(r"\[emerg\] .*")  # in the log of a running nginx the other levels tell of requests
+_VERSION = re.compile(r"nginx version: \S+?/(\d+)\.(\d+)\.(\d+)")
+
+
+class Containers(Protocol):
+    """What is needed of Docker. Each raises Transient when Docker does not answer or there is no such running container."""
+
+    def exec(self, container: str, argv: Sequence[str], timeout: float) -> tuple[int, str]:
+        """Run inside; returns the exit code and both outputs together."""
+
+    def logs(self, container: str, tail: int) -> str:
+        """The last lines of both outputs."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """One running nginx and the text it is to have. `pid`: its master on the host. `port`: its generation endpoint."""
+
+    name: str
+    pid: int
+    text: str
+    fingerprint: str
+    port: int
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one target. `verified_ms`: from HUP to the end of the verification. `old_workers`: shutting down then."""
+
+    loaded: bool
+    verified_ms: float | None = None
+    old_workers: int = 0
+    error: str | None = None
+
+
+@dataclass
+class _Switch:
+    """A target whose file is in place; `noted` are the workers from before the HUP."""
+
+    target: Target
+    previous: bytes | None
+    noted: frozenset[int]
+    started: float = 0.0
+    outcome: Outcome | None = None
+    waiting_for: str = "nothing was seen yet"
+
+
+class Nginx:
+    """The nginxes of this server. `root`: on the host, a directory per nginx below it, mounted at `mount` in its container."""
+
+    def __init__(self, root: Path, containers: Containers, mount: str = MOUNT) -> None:
+        self._root = root
+        self._containers = containers
+        self._mount = mount
+        self._refused: dict[str, tuple[str, str]] = {}
+
+    def write(self, name: str, text: str) -> None:
+        """Put a configuration in place for an nginx that is not running yet."""
+        self._put(name, FILE, text.encode())
+
+    def remove(self, name: str) -> None:
+        """Forget the configuration of an nginx whose container is gone."""
+        self._refused.pop(name, None)
+        with suppress(FileNotFoundError):
+            shutil.rmtree(self._directory(name))
+
+    def names(self) -> frozenset[str]:
+        """Every nginx that has a configuration here."""
+        return frozenset(path.name for path in self._root.iterdir() if path.is_dir()) if self._root.is_dir() else frozenset()
+
+    def state(self, name: str, pid: int, port: int) -> NginxState:
+        """What is loaded, by asking nginx itself; and what it refused last, by this process's memory."""
+        try:
+            old = len(workers(pid).shutting_down)
+        except Transient:
+            old = 0
+        refused, error = self._refused.get(name, (None, None))
+        return NginxState(name=name, loaded=_loaded(pid, port), old_workers=old, refused=refused, error=error)
+
+    def version(self, name: str) -> tuple[int, int, int]:
+        """The version of a running nginx. Raises Stalled when it is too old for a switch without losses."""
+        code, output = self._containers.exec(name, ("nginx", "-v"), EXEC_SECONDS)
+        match = _VERSION.search(output)
+        if code != 0 or match is None:
+            raise Stalled(f"{name}: `nginx -v` answered {output.strip()!r}; expected nginx version: nginx/x.y.z", reason="NotNginx")
+        found = (int(match[1]), int(match[2]), int(match[3]))
+        if found < FLOOR:
+            raise Stalled(
+                f"{name} runs nginx {'.'.join(map(str, found))}; a reload loses requests before {'.'.join(map(str, FLOOR))}, "
+                "which has keepalive_min_timeout: configure a newer nginx image",
+                reason="NginxTooOld",
+            )
+        return found
+
+    def reload(self, targets: Sequence[Target], timeout: float = VERIFY_SECONDS) -> Mapping[str, Outcome]:
+        """Bring every target to its text, all in one go, and verify it within `timeout` seconds from the last HUP.
+
+        One that is refused, by `nginx -t` or by the running master, keeps or gets back its old file and holds back no other.
+        Nothing is raised for a single target: its outcome has nginx's own line.
+        """
+        outcomes: dict[str, Outcome] = {}
+        switches: list[_Switch] = []
+        with ThreadPoolExecutor(max_workers=PARALLEL, thread_name_prefix="nginx") as pool:
+            for target, placed in zip(targets, pool.map(self._place, targets), strict=True):
+                if isinstance(placed, Outcome):
+                    outcomes[target.name] = placed
+                else:
+                    switches.append(placed)
+        for switch in switches:
+            _hang_up(switch)
+        deadline = time.monotonic() + timeout
+        while waiting := [switch for switch in switches if switch.outcome is None]:
+            for switch in waiting:
+                _verify(switch)
+            if time.monotonic() >= deadline:
+                break
+            time.sleep(POLL_SECONDS)
+        for switch in switches:
+            outcomes[switch.target.name] = switch.outcome or self._give_up(switch, timeout)
+        self._remember(targets, outcomes)
+        return outcomes
+
+    def _place(self, target: Target) -> _Switch | Outcome:
+        """Test the candidate where it will run, and put it in place. Returns the outcome at once when it is refused."""
+        try:
+            self._put(target.name, CANDIDATE, target.text.encode())
+            argv = ("nginx", "-t", "-c", f"{self._mount}/{CANDIDATE}")
+            code, output = self._containers.exec(target.name, argv, EXEC_SECONDS)
+            if code != 0:
+                (self._directory(target.name) / CANDIDATE).unlink(missing_ok=True)
+                return Outcome(
+                    loaded=False, error=_last(_COMPLAINT, output) or f"`nginx -t` ended with code {code}: {output.strip()[-300:]}"
+                )
+            previous = self._read(target.name)
+            noted = workers(target.pid)
+            self._rename(target.name, CANDIDATE)
+        except (ReconcilerError, OSError) as error:
+            return Outcome(loaded=False, error=f"{target.name} could not be given its configuration: {error}")
+        return _Switch(target, previous, noted.current | noted.shutting_down)
+
+    def _give_up(self, switch: _Switch, timeout: float) -> Outcome:
+        """Not verified in time. What nginx did not load is not left for its next start to load."""
+        target = switch.target
+        if _loaded(target.pid, target.port) == target.fingerprint:
+            return Outcome(loaded=False, error=f"{target.name} loaded it, but after {timeout:g} s {switch.waiting_for}")
+        if switch.previous is not None:
+            self._put(target.name, FILE, switch.previous)
+        line = None
+        with suppress(ReconcilerError):
+            line = _last(_REFUSAL, self._containers.logs(target.name, LOG_LINES))
+        return Outcome(loaded=False, error=line or f"{target.name} did not load it within {timeout:g} s: {switch.waiting_for}")
+
+    def _remember(self, targets: Sequence[Target], outcomes: Mapping[str, Outcome]) -> None:
+        for target in targets:
+            error = outcomes[target.name].error
+            if error is None:
+                self._refused.pop(target.name, None)
+            else:
+                self._refused[target.name] = (target.fingerprint, error)
+
+    def _directory(self, name: str) -> Path:
+        if not _NAME.fullmatch(name):
+            raise Stalled(f"{name!r} is not a container's name; its nginx configuration cannot be written", reason="UnsafeValue")
+        return self._root / name
+
+    def _read(self, name: str) -> bytes | None:
+        with suppress(FileNotFoundError):
+            return (self._directory(name) / FILE).read_bytes()
+        return None
+
+    def _put(self, name: str, file: str, content: bytes) -> None:
+        """Durably: a power failure leaves the old file or the new one, whole (FAULTS 4)."""
+        directory = self._directory(name)
+        directory.mkdir(parents=True, exist_ok=True)
+        temporary = directory / f".{file}.new"
+        with temporary.open("wb") as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+        temporary.replace(directory / file)
+        _fsync_directory(directory)
+
+    def _rename(self, name: str, file: str) -> None:
+        directory = self._directory(name)
+        (directory / file).replace(directory / FILE)
+        _fsync_directory(directory)
+
+
+def _hang_up(switch: _Switch) -> None:
+    switch.started = time.monotonic()
+    try:
+        # Not through Docker: it takes a signal to a container without a stop signal for the wish to stop it for good.
+        os.kill(switch.target.pid, signal.SIGHUP)
+    except OSError as error:
+        switch.waiting_for = f"it could not be told to reload: {error}"
+
+
+def _verify(switch: _Switch) -> None:
+    """Look once; sets the outcome when everything holds."""
+    target = switch.target
+    try:
+        now = workers(target.pid)
+    except Transient as error:
+        switch.waiting_for = str(error)
+        return
+    missing = _missing(switch, now)
+    if missing is not None:
+        switch.waiting_for = missing
+        return
+    elapsed = (time.monotonic() - switch.started) * 1000
+    switch.outcome = Outcome(loaded=True, verified_ms=round(elapsed, 1), old_workers=len(now.shutting_down))
+
+
+def _missing(switch: _Switch, now: Workers) -> str | None:
+    """What the switch still waits for; None when it is verified."""
+    target = switch.target
+    if accepting := switch.noted & now.current:
+        return f"{len(accepting)} of its old workers still accept connections"
+    if not now.current - switch.noted:
+        return "no new worker is there"
+    for _ in range(FRESH_CONNECTIONS):
+        answer = _loaded(target.pid, target.port)
+        if answer != target.fingerprint:
+            return f"its generation endpoint answers {answer!r}; expected {target.fingerprint!r}"
+    return None
+
+
+def _loaded(pid: int, port: int) -> str | None:
+    """The fingerprint that nginx answers over a fresh connection; None when it does not answer."""
+    try:
+        status, body = http_get(pid, port, "/", PROBE_SECONDS)
+    except (OSError, Transient):
+        return None
+    return body.strip() if status == 200 else None
+
+
+def _last(pattern: re.Pattern[str], output: str) -> str | None:
+    """nginx's own last line of this kind, without its time stamp."""
+    found = pattern.findall(output)
+    return found[-1].strip()[:400] if found else None
+
+
+def _fsync_directory(directory: Path) -> None:
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
