@@ -126,3 +126,4 @@ class ContainerPlan(Model):
     read_only: bool = False
     privileged: bool = False
     cap_add: tuple[str, ...] = ()
+    image_volumes: Literal["refuse", "tmpfs"] = "refuse"  # VOLUMEs of the image that no mount covers; tmpfs for `stateless`
