@@ -8,6 +8,7 @@ import struct
 import threading
 import urllib.request
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -49,8 +50,11 @@ def test_nginx_tests_and_reloads_a_configuration_with_every_feature_that_we_rend
     assert tested.exit_code == 0, tested.output.decode()
 
     def workers() -> set[str]:
-        rows = container.top()["Processes"]
-        return {row[1] for row in rows if "worker process" in row[-1] and "shutting down" not in row[-1]}
+        container.reload()
+        master = container.attrs["State"]["Pid"]
+        children = Path(f"/proc/{master}/task/{master}/children").read_text().split()
+        titles = {pid: Path(f"/proc/{pid}/cmdline").read_text() for pid in children}
+        return {pid for pid, title in titles.items() if "worker process" in title and "shutting down" not in title}
 
     before = eventually(workers, 10, "workers")
     assert container.exec_run(["nginx", "-s", "reload"]).exit_code == 0
