@@ -29,6 +29,7 @@ _REF = re.compile(rb"^[0-9a-f]{40}\n?$")
 _PACKED = re.compile(r"^([0-9a-f]{40}) (refs/\S+)$")
 _LITTER = re.compile(r"^(tmp_.*|\.tmp-.*|incoming-.*|.*\.keep)$")
 _ORPHANS_END_S = 5.0
+_CLEAN_LOOKS = 2  # one look may fall into the instant in which a process is being replaced and has no environment
 
 
 class Clone:
@@ -153,8 +154,11 @@ def end_orphans(clones: tuple[Path, ...], patience: float = _ORPHANS_END_S) -> N
     """Wait for git processes that a killed daemon left working in `clones`; after `patience` seconds kill them."""
     marks = {f"{OWNER_VARIABLE}={clone}".encode() for clone in clones}
     deadline = time.monotonic() + patience
-    while orphans := [pid for pid in _processes() if marks.intersection(_environment(pid))]:
-        if time.monotonic() > deadline:
+    clean = 0
+    while clean < _CLEAN_LOOKS:
+        orphans = [pid for pid in _processes() if marks.intersection(_environment(pid))]
+        clean = 0 if orphans else clean + 1
+        if orphans and time.monotonic() > deadline:
             for pid in orphans:
                 with suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)

@@ -36,6 +36,7 @@ class Origin:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        path.parent.mkdir(parents=True, exist_ok=True)
         git(path, "init", "--quiet", "--bare", "--initial-branch=main", str(path))
         git(path, "config", "receive.autogc", "false")
         git(path, "config", "http.receivepack", "true")
@@ -75,13 +76,15 @@ class Origin:
 class HttpRemote:
     """`git http-backend` behind basic authentication, with faults on demand.
 
-    `status`: answer everything with this code. `hang`: stop for ever in the middle of the answer to a request whose path
-    contains this. `drop_answer`: carry the request out and break the connection instead of answering. `delay`: seconds.
+    `status`: answer every request whose path contains `only` with this code. `hang`: stop for ever in the middle of the answer
+    to a request whose path contains this. `drop_answer`: carry such a request out and break the connection instead of answering.
+    `delay`: seconds before any answer.
     """
 
     def __init__(self, root: Path, token: str) -> None:
         self.token = token
         self.status: int | None = None
+        self.only = ""
         self.hang: str | None = None
         self.drop_answer: str | None = None
         self.delay = 0.0
@@ -102,7 +105,7 @@ class HttpRemote:
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Answer)
         self._server.daemon_threads = True
         self.port = self._server.server_address[1]
-        self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True)
         self._thread.start()
 
     def close(self) -> None:
@@ -117,8 +120,9 @@ class HttpRemote:
         if self.delay:
             self.released.wait(self.delay)
         given = request.headers.get("Authorization", "").removeprefix("Basic ")
-        if self.status is not None or base64.b64decode(given).decode().partition(":")[2] != self.token:
-            request.send_response(self.status or 401)
+        faulty = self.status is not None and self.only in request.path
+        if faulty or base64.b64decode(given).decode().partition(":")[2] != self.token:
+            request.send_response(self.status if faulty and self.status else 401)
             request.send_header("WWW-Authenticate", 'Basic realm="git"')
             request.send_header("Content-Length", "0")
             request.end_headers()
