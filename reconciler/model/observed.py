@@ -67,6 +67,7 @@ class Gate(Model):
     after: float = 0.0  # from start to passed, or the time waited so far
     successes: int = 0
     failures: int = 0
+    healthy_since: float | None = None  # seconds from start to the first of the successes counted
     error: str | None = None  # the last failure
     log: tuple[str, ...] = ()  # last lines of output, when failed
 
@@ -96,6 +97,7 @@ class Observed(Model):
     busy_ports: frozenset[int] = frozenset()  # host ports in use by anybody else on the private address
     locals: Mapping[str, str] = {}  # service key -> keyed hash of its secrets' contents; absent when it has none
     missing_secrets: Mapping[str, tuple[str, ...]] = {}  # service key -> names of secrets that have no file
+    start_errors: Mapping[str, tuple[str, bool]] = {}  # instance name -> (why it could not be started, whether that may pass)
     heals: Mapping[str, int] = {}  # instance name -> how often it was brought back lately, for the back-off
     warnings: Mapping[str, str] = {}  # service key -> what to warn of, such as exit 137
 
