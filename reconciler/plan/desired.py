@@ -199,11 +199,11 @@ def _servers(service: Service, inventory: Inventory) -> tuple[tuple[str, ...], s
     if inventory.alone:
         return tuple(inventory.servers), None
     if source.servers is not None:
-        drained = sorted(name for name in source.servers if inventory.servers[name].state == "drained")
-        if drained and (service.stateful or len(drained) == len(source.servers)):
-            return tuple(
-                sorted(source.servers)
-            ), f"it is pinned to {', '.join(drained)}, which is drained; name another under servers:"
+        pins = {name for name in source.servers if name in inventory.servers}
+        drained = sorted(name for name in pins if inventory.servers[name].state == "drained")
+        if drained and (service.stateful or len(drained) == len(pins)):
+            why = f"it is pinned to {', '.join(drained)}, which is drained; name another under servers:"
+            return tuple(sorted(pins)), why
         return tuple(sorted(pins - set(drained))), None
     placement = place(service.key, source.servers_count, source.server_zone, inventory.servers.values())
     if placement.missing:
