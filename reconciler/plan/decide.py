@@ -16,7 +16,8 @@ from reconciler.model.observed import Elapsed
 from reconciler.model.report import Report
 from reconciler.plan.brake import Brake, brake
 from reconciler.plan.rebuild import rebuild
-from reconciler.plan.rollout import Context, Step, step
+from reconciler.plan.rollout import keep, step
+from reconciler.plan.step import Context
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ def decide(
     services, bump = _services(desired, base, reports, elapsed, held_back, reasons)
     if held_back.message != cluster.brake:
         reasons.append(f"brake: {held_back.message}" if held_back.message else "brake released")
-    if not reasons and services == dict(cluster.services):
+    if not reasons:
         return Decision(cluster, ())
     decided = base.model_copy(
         update={
@@ -109,13 +110,14 @@ def _services(
         key = ServiceKey.parse(name)
         before = cluster.services.get(name)
         if key in held_back.kept and before is not None:
-            outcome = Step(before.model_copy(update={"held": "brake: removal of too many services at once"}))
+            outcome = keep(context, key, before, held_back.kept[key])
         else:
             outcome = step(context, key, desired.services.get(key), before)
         if outcome.state is not None:
             services[name] = outcome.state
         bump = bump or outcome.bump
         reasons.extend(f"{name} {reason}" for reason in outcome.reasons)
-        if outcome.state is not None and before is not None and outcome.state.held != before.held and not outcome.reasons:
-            reasons.append(f"{name} " + (f"held: {outcome.state.held}" if outcome.state.held else "no longer held"))
+        was, is_now = before.held if before is not None else None, outcome.state.held if outcome.state is not None else None
+        if outcome.state is not None and was != is_now and not outcome.reasons:
+            reasons.append(f"{name} " + (f"held: {is_now}" if is_now else "no longer held"))
     return services, bump

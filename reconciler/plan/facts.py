@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 
 from reconciler.model.cluster import ClusterState, Rollout
 from reconciler.model.identity import InstanceKey, ServiceKey
-from reconciler.model.observed import Observed
+from reconciler.model.observed import Container, Observed
 from reconciler.model.report import Report
 
 RETRY_FIRST = 10.0
@@ -51,6 +51,11 @@ def image_failed(reference: str) -> str:
     return f"image_failed:{reference}"
 
 
+def refused(name: str, fingerprint: str) -> str:
+    """An nginx has refused a text."""
+    return f"refused:{name}:{fingerprint}"
+
+
 def retry_delay(attempts: int) -> float:
     """Seconds before attempt number `attempts` + 1: 10, 20, 40, ... at most 300. The engine adds jitter to network causes."""
     return min(RETRY_MOST, RETRY_FIRST * float(2 ** min(max(attempts - 1, 0), 10)))
@@ -65,6 +70,9 @@ def _current(cluster: ClusterState | None, reports: Mapping[str, Report], observ
     for reference, image in observed.images.items():
         if image.status == "failed":
             yield image_failed(reference)
+    for name, nginx in observed.nginx.items():
+        if nginx.refused is not None:
+            yield refused(name, nginx.refused)
     if cluster is None:
         return
     for member in cluster.members:
@@ -84,10 +92,18 @@ def _current(cluster: ClusterState | None, reports: Mapping[str, Report], observ
                 continue
             instance = key.instance(backend.slot, backend.replica)
             container = observed.of(instance)
-            if backend.role == "live" and (container is None or not container.running):
+            if backend.role == "live" and not _up(observed, container, backend.spec):
                 yield down(instance)
             if backend.role == "draining" and container is not None and may_drain(rollout):
                 yield draining(container.id)
+
+
+def _up(observed: Observed, application: Container | None, spec: str) -> bool:
+    """Whether an application runs what is live, and the sidecar whose namespace it is in runs too."""
+    if application is None or not application.running or application.labels.spec != spec:
+        return False
+    owner = application.namespace_of
+    return owner is None or any(c.id == owner and c.running for c in observed.containers)
 
 
 def may_drain(rollout: Rollout | None) -> bool:

@@ -13,7 +13,7 @@ from reconciler.model.identity import InstanceKey, ServiceKey
 from reconciler.model.observed import Container, Elapsed, Observed
 from reconciler.model.routes import NginxConfig
 from reconciler.model.site import Site
-from reconciler.plan import containers
+from reconciler.plan import containers, facts
 from reconciler.plan.addresses import edge_address
 from reconciler.plan.routes import edge_config, host_config, sidecar_config
 
@@ -59,18 +59,13 @@ def reload(intended: Mapping[str, Intended], observed: Observed, elapsed: Elapse
         state = observed.nginx.get(name)
         if state is None or state.loaded == wanted.fingerprint:
             continue
-        if state.refused == wanted.fingerprint and elapsed.of(refused_fact(name, wanted.fingerprint)) < 10.0:
+        if state.refused == wanted.fingerprint and elapsed.of(facts.refused(name, wanted.fingerprint)) < 10.0:
             continue
         stale.append(wanted.config)
     if not stale:
         return []
     names = ", ".join(config.name for config in stale)
     return [Reload(configs=tuple(stale), cause=f"routes changed for {names}")]
-
-
-def refused_fact(name: str, fingerprint: str) -> str:
-    """The fact that an nginx has refused a text."""
-    return f"refused:{name}:{fingerprint}"
 
 
 def public_networks(desired: Desired, cluster: ClusterState) -> frozenset[str]:

@@ -30,6 +30,18 @@ def assignment(want: DesiredService, state: ServiceState) -> Assignment:
     return Assignment(places=places, moved=bool(live) and live != places)
 
 
+def outdated(want: DesiredService, state: ServiceState) -> list[Place]:
+    """Places of `want` where its very spec is not live, sorted: where an instance has to be staged."""
+    current = {(b.server, b.replica) for b in state.backends if b.role == "live" and b.spec == want.spec.digest}
+    return sorted(assignment(want, state).places - current)
+
+
+def stranded(want: DesiredService, state: ServiceState) -> list[Place]:
+    """Those of them where another spec is live: what a recreate replaces in its own slot."""
+    live = live_slots(state)
+    return [place for place in outdated(want, state) if place in live]
+
+
 def live_slots(state: ServiceState) -> Mapping[Place, Slot]:
     """The live slot of each place."""
     return {(b.server, b.replica): b.slot for b in state.backends if b.role == "live"}

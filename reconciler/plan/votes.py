@@ -24,21 +24,30 @@ class Tally:
         return not self.failed and not self.waiting
 
 
-def vote(key: ServiceKey, backend: Backend, rollout: Rollout, reports: Mapping[str, Report]) -> InstanceReport | None:
-    """The report's entry for a backend of this very rollout, if there is one."""
+def vote(
+    key: ServiceKey, backend: Backend, rollout: Rollout, cluster: ClusterState, reports: Mapping[str, Report]
+) -> InstanceReport | None:
+    """The report's entry for a backend of this very rollout, if there is one.
+
+    Identities are unique within an epoch: what was said in another one may speak of a rollout that only looks the same.
+    """
     report = reports.get(backend.server)
-    for entry in report.instances if report else ():
+    if report is None or report.seen is None or report.seen.epoch != cluster.epoch:
+        return None
+    for entry in report.instances:
         same_place = (entry.service, entry.replica, entry.slot) == (str(key), backend.replica, backend.slot)
         if same_place and entry.rollout == rollout.id and entry.spec == rollout.target:
             return entry
     return None
 
 
-def tally(key: ServiceKey, backends: Sequence[Backend], rollout: Rollout, reports: Mapping[str, Report]) -> Tally:
+def tally(
+    key: ServiceKey, backends: Sequence[Backend], rollout: Rollout, cluster: ClusterState, reports: Mapping[str, Report]
+) -> Tally:
     """Sort the votes on `backends`."""
     ready, failed, waiting = [], [], []
     for backend in backends:
-        entry = vote(key, backend, rollout, reports)
+        entry = vote(key, backend, rollout, cluster, reports)
         if entry is not None and entry.phase in ("ready", "live"):
             ready.append((backend, entry))
         elif entry is not None and entry.phase == "failed":
@@ -69,3 +78,15 @@ def acknowledged(cluster: ClusterState, reports: Mapping[str, Report], generatio
         if serving is None or serving.epoch != cluster.epoch or serving.generation < generation:
             silent.append(member)
     return tuple(silent)
+
+
+def unretired(cluster: ClusterState, reports: Mapping[str, Report], generation: int) -> tuple[str, ...]:
+    """The members that may still have nginx workers older than `generation` of this epoch, by name."""
+    old = []
+    for member in cluster.members:
+        report = reports.get(member)
+        serving = report.serving if report else None
+        retired = report.retired if report else None
+        if serving is None or serving.epoch != cluster.epoch or retired is None or retired < generation:
+            old.append(member)
+    return tuple(old)

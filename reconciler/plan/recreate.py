@@ -1,0 +1,110 @@
+"""Recreate over something that is live: one server at a time, in its own slot and port, by decision (DESIGN section 6)."""
+
+from __future__ import annotations
+
+from reconciler.model.cluster import Backend, Live, Rejected, Rollout, ServiceState
+from reconciler.model.desired import DesiredService
+from reconciler.model.identity import ServiceKey
+from reconciler.model.report import InstanceReport
+from reconciler.plan.placed import assignment
+from reconciler.plan.step import Context, Step, abort, waited_for, waits
+from reconciler.plan.votes import Tally, tally
+
+
+def turns(want: DesiredService, state: ServiceState, rollout: Rollout) -> list[Backend]:
+    """The live backends that the rollout concerns, in the order in which they are replaced.
+
+    Those that run the target already are left alone, except the server whose turn it is and a refresh's own.
+    """
+    places = assignment(want, state).places
+
+    def concerned(backend: Backend) -> bool:
+        if backend.role != "live" or (backend.server, backend.replica) not in places:
+            return False
+        if rollout.scope is not None:
+            return backend.server in rollout.scope
+        return backend.spec != rollout.target or backend.server == rollout.replacing
+
+    return sorted((b for b in state.backends if concerned(b)), key=lambda b: (b.server, b.replica))
+
+
+def replacing(context: Context, key: ServiceKey, want: DesiredService, state: ServiceState, rollout: Rollout) -> Step:
+    """A server is at its turn."""
+    if want.spec.digest != rollout.target:
+        return abort(state, rollout, f"overtaken by {context.desired.revision}")
+    if context.retried(key, rollout):
+        return abort(state, rollout, "asked to try again")
+    server = rollout.replacing or ""
+    if not context.seen(server, rollout.switched_at):
+        return waits(state, rollout, f"waiting for {server}, whose turn it is")
+    turn = [b for b in turns(want, state, rollout) if b.server == server]
+    votes = tally(key, turn, rollout, context.cluster, context.reports)
+    if votes.failed:
+        return _failed(want, state, rollout, votes)
+    if not votes.unanimous:
+        return waits(state, rollout, waited_for(votes))
+    return next_turn(context, want, state, rollout, votes.ready)
+
+
+def next_turn(
+    context: Context, want: DesiredService, state: ServiceState, rollout: Rollout, ready: tuple[tuple[Backend, InstanceReport], ...]
+) -> Step:
+    """The next server in order, or the end."""
+    servers = sorted({b.server for b in turns(want, state, rollout)})
+    left = [server for server in servers if rollout.replacing is None or server > rollout.replacing]
+    if not left:
+        return _done(context, want, state, rollout, ready)
+    server = left[0]
+    backends = tuple(
+        b.model_copy(update={"spec": rollout.target}) if b.role == "live" and b.server == server else b for b in state.backends
+    )
+    turn = rollout.model_copy(
+        update={"phase": "replacing", "replacing": server, "switched_at": context.generation, "reason": None}
+    )
+    new = state.model_copy(update={"rollout": turn, "backends": backends})
+    return Step(new, bump=True, reasons=(f"replacing on {server}: {rollout.cause}",))
+
+
+def _done(
+    context: Context, want: DesiredService, state: ServiceState, rollout: Rollout, ready: tuple[tuple[Backend, InstanceReport], ...]
+) -> Step:
+    ports = {(b.server, b.replica): entry.port for b, entry in ready}
+    backends = tuple(
+        b.model_copy(update={"port": ports[b.server, b.replica]}) if (b.server, b.replica) in ports and b.role == "live" else b
+        for b in state.backends
+    )
+    slots = ", ".join(f"{b.server} {b.slot}" for b in backends if b.role == "live" and b.spec == rollout.target)
+    took = max((entry.after_s or 0.0 for _, entry in ready), default=0.0)
+    new = state.model_copy(
+        update={
+            "rollout": rollout.model_copy(update={"phase": "done", "replacing": None, "reason": None}),
+            "live": Live(spec=rollout.target, revision=rollout.revision, image=rollout.image),
+            "backends": backends,
+            "container_port": want.spec.port,
+            "retries": 0,
+            "rejected": None,
+            "held": None,
+        }
+    )
+    return Step(new, bump=True, reasons=(f"live on {slots}, healthy after {took:.1f} s: {rollout.cause}",))
+
+
+def _failed(want: DesiredService, state: ServiceState, rollout: Rollout, votes: Tally) -> Step:
+    """It goes back by itself only if it was never healthy and `rollback: image` is set: the data may have been upgraded."""
+    entry = votes.failed[0][1]
+    why = f"{rollout.replacing}: {entry.reason or 'health check failed'}"
+    if want.rollback_image and state.live is not None and state.live.spec != rollout.target and entry.after_s is None:
+        old = state.live.spec
+        backends = tuple(
+            b.model_copy(update={"spec": old}) if b.role == "live" and b.server == rollout.replacing else b for b in state.backends
+        )
+        back = abort(state.model_copy(update={"backends": backends}), rollout, why)
+        rejected = Rejected(spec=rollout.target, revision=rollout.revision, reason=why, log=entry.log)
+        assert back.state is not None
+        new = back.state.model_copy(update={"rejected": rejected})
+        return Step(new, bump=True, reasons=(f"aborted, back to the old image: {why}",))
+    return waits(
+        state,
+        rollout,
+        f"Stalled: {why}. Its data may have been changed: commit a fix or a revert, or set `rollout: {{rollback: image}}`",
+    )

@@ -1,0 +1,126 @@
+"""Whether a rollout has to begin, and which: an ordered ladder, first match wins."""
+
+from __future__ import annotations
+
+from reconciler.model.cluster import Rollout, RolloutStrategy, ServiceState
+from reconciler.model.desired import DesiredService, Revision
+from reconciler.model.identity import ServiceKey
+from reconciler.plan import facts
+from reconciler.plan.cause import cause
+from reconciler.plan.placed import Place, assignment, idle_slot, live_slots, outdated, staged, stranded
+from reconciler.plan.step import Context, Step, held
+from reconciler.plan.votes import unretired
+
+
+def start(context: Context, key: ServiceKey, want: DesiredService, state: ServiceState) -> Step:
+    """No rollout is under way: does one have to begin?"""
+    rollout, target = state.rollout, want.spec.digest
+    retried = context.retried(key, rollout)
+    refresh = _refresh(context, key, state)
+    if _settled(want, state) and not refresh:
+        return _forgiven(state)
+    if want.stalled:
+        return Step(held(state, want.stalled))
+    if state.rejected is not None and state.rejected.spec == target and not retried:
+        return Step(held(state, f"{state.rejected.reason}; commit a change, or run `reconcile retry {key}`"))
+    if want.suspend:
+        return Step(held(state, "suspended in the config"))
+    if rollout is not None and rollout.phase == "aborted" and rollout.target == target and state.retries and not retried:
+        delay = facts.retry_delay(state.retries)
+        if context.elapsed.of(facts.aborted(key, rollout)) < delay:
+            return Step(held(state, f"{rollout.reason}; trying again after {delay:.0f} s"))
+    return _begin(context, key, want, state, refresh)
+
+
+def _settled(want: DesiredService, state: ServiceState) -> bool:
+    """What is live, everywhere, is what is desired, where it is desired."""
+    if state.live is None or state.live.spec != want.spec.digest:
+        return False
+    return not assignment(want, state).moved and not outdated(want, state)
+
+
+def _forgiven(state: ServiceState) -> Step:
+    if state.rejected is None:
+        return Step(state)
+    return Step(state.model_copy(update={"rejected": None}), reasons=("what is live is desired again",))
+
+
+def _begin(context: Context, key: ServiceKey, want: DesiredService, state: ServiceState, refresh: tuple[str, ...]) -> Step:
+    """Choose the places and the strategy, and stage."""
+    scope: tuple[str, ...] | None = None
+    strategy: RolloutStrategy = "rolling" if want.strategy == "rolling" else "toggle"
+    recreate = want.strategy == "recreate" and bool(stranded(want, state))
+    places = outdated(want, state)
+    if _settled(want, state):
+        # What runs is the live spec of the live revision; only one server's own part of it changed.
+        strategy, scope = "refresh", refresh[:1]
+        recreate = want.strategy == "recreate"
+        places = sorted(p for p in live_slots(state) if p[0] in scope)
+    slots = {} if recreate else {place: idle_slot(state, place) for place in places}
+    if any(slot is None for slot in slots.values()):
+        return Step(held(state, "the other slot is still draining"))
+    waiting = _routed_to(context, state) if slots else ()
+    if waiting:
+        return Step(held(state, f"old nginx workers of {', '.join(waiting)} may still reach the other slot"))
+    revision, target = context.desired.revision, want.spec.digest
+    same = state.live is not None and state.live.spec == target
+    why = _why(context, key, want, state, scope)
+    attempt = _attempt(state.rollout, revision)
+    rollout = Rollout(
+        id=f"{revision.short}/{attempt}",
+        target=target,
+        revision=state.live.revision if state.live is not None and scope is not None else revision.sha,
+        image=state.live.image if same and state.live is not None else None,
+        strategy="recreate" if recreate else strategy,
+        phase="staging",
+        attempt=attempt,
+        scope=scope,
+        cause=why,
+    )
+    again = state.rollout is not None and state.rollout.target == target
+    begun = state.model_copy(
+        update={
+            "rollout": rollout,
+            "backends": (*state.backends, *(staged(p, slot, target) for p, slot in slots.items() if slot is not None)),
+            "rejected": None,
+            "held": None,
+            "retries": state.retries if again else 0,
+        }
+    )
+    return Step(begun, reasons=(f"staging: {why}",))
+
+
+def _why(context: Context, key: ServiceKey, want: DesiredService, state: ServiceState, scope: tuple[str, ...] | None) -> str:
+    revision, live = context.desired.revision, state.live
+    if scope is not None:
+        return f"secrets changed on {', '.join(scope)}"
+    if live is None or live.spec != want.spec.digest:
+        old = context.desired.service_at(key, live.spec) if live is not None else None
+        return cause(old, want, revision)
+    if assignment(want, state).moved:
+        here = ", ".join(sorted({server for server, _ in assignment(want, state).places}))
+        return f"placement changed to {here} ({revision})"
+    apart: list[Place] = outdated(want, state)
+    return f"another version than the live one on {', '.join(sorted({server for server, _ in apart}))} ({revision})"
+
+
+def _attempt(rollout: Rollout | None, revision: Revision) -> int:
+    """Attempts are counted per config revision, so that a rollout's identity is never used twice."""
+    if rollout is None or rollout.id.partition("/")[0] != revision.short:
+        return 1
+    return rollout.attempt + 1
+
+
+def _refresh(context: Context, key: ServiceKey, state: ServiceState) -> tuple[str, ...]:
+    """The servers that ask for a one-server rollout and where the service is live."""
+    live = {b.server for b in state.backends if b.role == "live"}
+    since = state.rollout.switched_at if state.rollout is not None else None
+    asking = (name for name, report in context.reports.items() if str(key) in report.refresh)
+    return tuple(sorted(name for name in asking if name in live and context.seen(name, since)))
+
+
+def _routed_to(context: Context, state: ServiceState) -> tuple[str, ...]:
+    """Members whose old workers may still list as live the slot that the last switch left (DESIGN section 6, step 4)."""
+    if state.rollout is None or state.rollout.switched_at is None:
+        return ()
+    return unretired(context.cluster, context.reports, state.rollout.switched_at)

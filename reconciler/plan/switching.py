@@ -1,0 +1,69 @@
+"""A rollout after its switch, and removals: acknowledge, drain, done (DESIGN section 6, steps 3 to 5)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from reconciler.model.cluster import Backend, Rollout, ServiceState
+from reconciler.model.identity import ServiceKey
+from reconciler.plan.step import Context, Step, waits
+from reconciler.plan.votes import acknowledged, gone
+
+
+def switching(context: Context, state: ServiceState, rollout: Rollout) -> Step:
+    """Nothing is taken away before every member has acknowledged the switch."""
+    silent = acknowledged(context.cluster, context.reports, rollout.switched_at or 0)
+    if silent:
+        return waits(state, rollout, f"waiting for {', '.join(silent)} to acknowledge generation {rollout.switched_at}")
+    return Step(
+        state.model_copy(update={"rollout": rollout.model_copy(update={"phase": "draining", "reason": None})}),
+        reasons=(f"draining: every member serves generation {rollout.switched_at}",),
+    )
+
+
+def draining(context: Context, key: ServiceKey, state: ServiceState, rollout: Rollout) -> Step:
+    """Backends leave the decision when their servers say that the instances are gone."""
+    old = [b for b in state.backends if b.role == "draining"]
+    left = _left(context, key, old, rollout)
+    backends = tuple(b for b in state.backends if b.role != "draining" or b in left)
+    if left:
+        went = ", ".join(sorted(f"{b.server} {b.slot}" for b in old if b not in left))
+        return Step(state.model_copy(update={"backends": backends}), reasons=(f"drained: {went}",)) if went else Step(state)
+    done = rollout.model_copy(update={"phase": "done", "reason": None})
+    return Step(state.model_copy(update={"rollout": done, "backends": backends}), reasons=(f"done: {rollout.cause}",))
+
+
+def removal(context: Context, key: ServiceKey, state: ServiceState) -> Step:
+    """The config no longer has the service: its upstreams go, then its instances. Volumes stay."""
+    rollout = state.rollout
+    if rollout is not None and rollout.phase == "switching":
+        return switching(context, state, rollout)
+    if rollout is not None and rollout.strategy == "remove":
+        left = _left(context, key, state.backends, rollout)
+        return Step(state) if left else Step(None, reasons=("removed; its volumes are kept",))
+    if rollout is not None and rollout.phase == "draining":
+        return draining(context, key, state, rollout)
+    backends = tuple(
+        b.model_copy(update={"role": "draining", "weight": 0}) for b in state.backends if b.role in ("live", "draining")
+    )
+    if not backends:
+        return Step(None, reasons=("removed before it was live",))
+    revision = context.desired.revision
+    why = f"removed by {revision}"
+    rollout = Rollout(
+        id=f"{revision.short}/remove",
+        target="",
+        revision=revision.sha,
+        strategy="remove",
+        phase="switching",
+        switched_at=context.generation,
+        cause=why,
+    )
+    new = state.model_copy(update={"rollout": rollout, "live": None, "backends": backends, "held": None, "rejected": None})
+    return Step(new, bump=True, reasons=(why,))
+
+
+def _left(context: Context, key: ServiceKey, backends: Sequence[Backend], rollout: Rollout) -> list[Backend]:
+    """Those still there. A server out of the inventory is not asked: the operator's word is that no traffic enters there."""
+    known = context.desired.servers
+    return [b for b in backends if b.server in known and not gone(key, b, rollout, context.cluster, context.reports)]
