@@ -8,7 +8,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, GetJsonSchemaHandler
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
 
 from reconciler.model import grammar as g
 
@@ -17,6 +19,23 @@ class SourceModel(BaseModel):
     """A part of a source file: frozen, nothing unknown, nothing converted silently. Raised by pydantic, told by `model.reading`."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        """Without null: a key that is not given is left out, and a key without a value is refused (`model.reading`)."""
+        found = handler(schema)
+        for field in handler.resolve_ref_schema(found).get("properties", {}).values():
+            kinds = [kind for kind in field.get("anyOf", []) if kind != {"type": "null"}]
+            if len(kinds) == 1:
+                del field["anyOf"]
+                field.update({name: value for name, value in kinds[0].items() if name not in field})
+            elif kinds:
+                field["anyOf"] = kinds
+            if "patternProperties" in field:  # names that do not match are errors, not unknown
+                field["additionalProperties"] = False
+            if "default" in field and field["default"] is None:
+                del field["default"]
+        return found
 
 
 def _true_or_port(value: Any) -> Any:
@@ -51,7 +70,7 @@ class HealthSource(SourceModel):
 class PublicSource(SourceModel):
     """An entry at the edge."""
 
-    hosts: Annotated[tuple[g.Host, ...], g.Distinct] | None = Field(None, min_length=1, description="any host if not given")
+    hosts: Annotated[tuple[g.Host, ...], Field(min_length=1), g.Distinct] | None = Field(None, description="any host if not given")
     path: g.UrlPath = "/"
     rewrite: g.UrlPath | None = Field(
         None, description="replaces `path` at the front; the path is passed on unchanged if not given"
@@ -135,7 +154,9 @@ class ServiceSource(SourceModel):
     internal_port: g.Port | None = Field(None, description="the port on localhost for consumers, only to resolve a collision")
     servers_count: int = Field(1, ge=1, le=1000)
     server_zone: g.Name | None = None
-    servers: Annotated[tuple[g.Name, ...], g.Distinct] | None = Field(None, min_length=1, description="pins to these servers")
+    servers: Annotated[tuple[g.Name, ...], Field(min_length=1), g.Distinct] | None = Field(
+        None, description="pins to these servers"
+    )
     replicas: int = Field(1, ge=1, le=99, description="per server")
     needs: Mapping[g.Alias, g.Name] | None = Field(None, description="alias -> service; {} for none; every service if not given")
     health: HealthSource | None = None
