@@ -12,16 +12,17 @@ import re
 import shutil
 import signal
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from reconciler.effects.namespace import Workers, http_get, workers
+from reconciler.effects.namespace import Workers, established, http_get, workers
 from reconciler.errors import ReconcilerError, Stalled, Transient
 from reconciler.model.observed import NginxState
+from reconciler.model.switched import Switched
 
 FLOOR = (1, 27, 4)  # the first with keepalive_min_timeout
 MOUNT = "/etc/reconciler-nginx"
@@ -44,32 +45,24 @@ _VERSION = re.compile(r"nginx version: \S+?/(\d+)\.(\d+)\.(\d+)")
 class Containers(Protocol):
     """What is needed of Docker. Each raises Transient when Docker does not answer or there is no such running container."""
 
-    def exec(self, container: str, argv: Sequence[str], timeout: float) -> tuple[int, str]:
+    def exec(self, name: str, argv: tuple[str, ...], timeout: float, /) -> tuple[int, str]:
         """Run inside; returns the exit code and both outputs together."""
 
-    def logs(self, container: str, tail: int) -> str:
+    def logs(self, name: str, tail: int, /) -> tuple[str, ...]:
         """The last lines of both outputs."""
 
 
-@dataclass(frozen=True)
-class Target:
-    """One running nginx and the text it is to have. `pid`: its master on the host. `port`: its generation endpoint."""
+class Target(Protocol):
+    """An nginx and the text it is to have. `port`: its generation endpoint, on 127.0.0.1 in its namespace."""
 
-    name: str
-    pid: int
-    text: str
-    fingerprint: str
-    port: int
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What became of one target. `verified_ms`: from HUP to the end of the verification. `old_workers`: shutting down then."""
-
-    loaded: bool
-    verified_ms: float | None = None
-    old_workers: int = 0
-    error: str | None = None
+    @property
+    def name(self) -> str: ...
+    @property
+    def text(self) -> str: ...
+    @property
+    def fingerprint(self) -> str: ...
+    @property
+    def port(self) -> int: ...
 
 
 @dataclass
@@ -77,10 +70,11 @@ class _Switch:
     """A target whose file is in place; `noted` are the workers from before the HUP."""
 
     target: Target
+    pid: int
     previous: bytes | None
     noted: frozenset[int]
     started: float = 0.0
-    outcome: Outcome | None = None
+    outcome: Switched | None = None
     waiting_for: str = "nothing was seen yet"
 
 
@@ -97,7 +91,7 @@ class Nginx:
         """Put a configuration in place for an nginx that is not running yet."""
         self._put(name, FILE, text.encode())
 
-    def remove(self, name: str) -> None:
+    def forget(self, name: str) -> None:
         """Forget the configuration of an nginx whose container is gone."""
         self._refused.pop(name, None)
         with suppress(FileNotFoundError):
@@ -131,20 +125,19 @@ class Nginx:
             )
         return found
 
-    def reload(self, targets: Sequence[Target], timeout: float = VERIFY_SECONDS) -> Mapping[str, Outcome]:
-        """Bring every target to its text, all in one go, and verify it within `timeout` seconds from the last HUP.
+    def connections(self, pid: int, port: int) -> int:
+        """See `namespace.established`."""
+        return established(pid, port)
 
-        One that is refused, by `nginx -t` or by the running master, keeps or gets back its old file and holds back no other.
-        Nothing is raised for a single target: its outcome has nginx's own line.
+    def switch(self, targets: Sequence[tuple[Target, int]], timeout: float = VERIFY_SECONDS) -> Sequence[Switched]:
+        """Bring nginxes (with the process ids of their masters on the host) to their texts, all in one go, and verify it.
+
+        `timeout`: seconds from the last HUP. One that is refused, by `nginx -t` or by the running master, keeps or gets back its
+        old file and holds back no other. Nothing is raised for a single one: its state has nginx's own line. In the order given.
         """
-        outcomes: dict[str, Outcome] = {}
-        switches: list[_Switch] = []
         with ThreadPoolExecutor(max_workers=PARALLEL, thread_name_prefix="nginx") as pool:
-            for target, placed in zip(targets, pool.map(self._place, targets), strict=True):
-                if isinstance(placed, Outcome):
-                    outcomes[target.name] = placed
-                else:
-                    switches.append(placed)
+            placed = list(pool.map(lambda pair: self._place(*pair), targets))
+        switches = [item for item in placed if isinstance(item, _Switch)]
         for switch in switches:
             _hang_up(switch)
         deadline = time.monotonic() + timeout
@@ -154,48 +147,45 @@ class Nginx:
             if time.monotonic() >= deadline:
                 break
             time.sleep(POLL_SECONDS)
-        for switch in switches:
-            outcomes[switch.target.name] = switch.outcome or self._give_up(switch, timeout)
-        self._remember(targets, outcomes)
+        outcomes = []
+        for (target, pid), item in zip(targets, placed, strict=True):
+            done = item.outcome if isinstance(item, _Switch) else None
+            if done is not None:
+                self._refused.pop(target.name, None)
+            else:
+                error = self._give_up(item, timeout) if isinstance(item, _Switch) else item
+                self._refused[target.name] = (target.fingerprint, error)
+                done = Switched(target.name, False, None, self.state(target.name, pid, target.port))
+            outcomes.append(done)
         return outcomes
 
-    def _place(self, target: Target) -> _Switch | Outcome:
-        """Test the candidate where it will run, and put it in place. Returns the outcome at once when it is refused."""
+    def _place(self, target: Target, pid: int) -> _Switch | str:
+        """Test the candidate where it will run, and put it in place. Returns why not when it is refused."""
         try:
             self._put(target.name, CANDIDATE, target.text.encode())
             argv = ("nginx", "-t", "-c", f"{self._mount}/{CANDIDATE}")
             code, output = self._containers.exec(target.name, argv, EXEC_SECONDS)
             if code != 0:
                 (self._directory(target.name) / CANDIDATE).unlink(missing_ok=True)
-                return Outcome(
-                    loaded=False, error=_last(_COMPLAINT, output) or f"`nginx -t` ended with code {code}: {output.strip()[-300:]}"
-                )
+                return _last(_COMPLAINT, output) or f"{target.name}: `nginx -t` ended with code {code}: {output.strip()[-300:]}"
             previous = self._read(target.name)
-            noted = workers(target.pid)
+            noted = workers(pid)
             self._rename(target.name, CANDIDATE)
         except (ReconcilerError, OSError) as error:
-            return Outcome(loaded=False, error=f"{target.name} could not be given its configuration: {error}")
-        return _Switch(target, previous, noted.current | noted.shutting_down)
+            return f"{target.name} could not be given its configuration: {error}"
+        return _Switch(target, pid, previous, noted.current | noted.shutting_down)
 
-    def _give_up(self, switch: _Switch, timeout: float) -> Outcome:
-        """Not verified in time. What nginx did not load is not left for its next start to load."""
+    def _give_up(self, switch: _Switch, timeout: float) -> str:
+        """Not verified in time; returns why. What nginx did not load is not left for its next start to load."""
         target = switch.target
-        if _loaded(target.pid, target.port) == target.fingerprint:
-            return Outcome(loaded=False, error=f"{target.name} loaded it, but after {timeout:g} s {switch.waiting_for}")
+        if _loaded(switch.pid, target.port) == target.fingerprint:
+            return f"{target.name} loaded it, but after {timeout:g} s {switch.waiting_for}"
         if switch.previous is not None:
             self._put(target.name, FILE, switch.previous)
         line = None
         with suppress(ReconcilerError):
-            line = _last(_REFUSAL, self._containers.logs(target.name, LOG_LINES))
-        return Outcome(loaded=False, error=line or f"{target.name} did not load it within {timeout:g} s: {switch.waiting_for}")
-
-    def _remember(self, targets: Sequence[Target], outcomes: Mapping[str, Outcome]) -> None:
-        for target in targets:
-            error = outcomes[target.name].error
-            if error is None:
-                self._refused.pop(target.name, None)
-            else:
-                self._refused[target.name] = (target.fingerprint, error)
+            line = _last(_REFUSAL, "\n".join(self._containers.logs(target.name, LOG_LINES)))
+        return line or f"{target.name} did not load it within {timeout:g} s: {switch.waiting_for}"
 
     def _directory(self, name: str) -> Path:
         if not _NAME.fullmatch(name):
@@ -229,7 +219,7 @@ def _hang_up(switch: _Switch) -> None:
     switch.started = time.monotonic()
     try:
         # Not through Docker: it takes a signal to a container without a stop signal for the wish to stop it for good.
-        os.kill(switch.target.pid, signal.SIGHUP)
+        os.kill(switch.pid, signal.SIGHUP)
     except OSError as error:
         switch.waiting_for = f"it could not be told to reload: {error}"
 
@@ -238,7 +228,7 @@ def _verify(switch: _Switch) -> None:
     """Look once; sets the outcome when everything holds."""
     target = switch.target
     try:
-        now = workers(target.pid)
+        now = workers(switch.pid)
     except Transient as error:
         switch.waiting_for = str(error)
         return
@@ -246,8 +236,9 @@ def _verify(switch: _Switch) -> None:
     if missing is not None:
         switch.waiting_for = missing
         return
-    elapsed = (time.monotonic() - switch.started) * 1000
-    switch.outcome = Outcome(loaded=True, verified_ms=round(elapsed, 1), old_workers=len(now.shutting_down))
+    elapsed = round((time.monotonic() - switch.started) * 1000, 1)
+    state = NginxState(name=target.name, loaded=target.fingerprint, old_workers=len(now.shutting_down))
+    switch.outcome = Switched(target.name, True, elapsed, state)
 
 
 def _missing(switch: _Switch, now: Workers) -> str | None:
@@ -258,7 +249,7 @@ def _missing(switch: _Switch, now: Workers) -> str | None:
     if not now.current - switch.noted:
         return "no new worker is there"
     for _ in range(FRESH_CONNECTIONS):
-        answer = _loaded(target.pid, target.port)
+        answer = _loaded(switch.pid, target.port)
         if answer != target.fingerprint:
             return f"its generation endpoint answers {answer!r}; expected {target.fingerprint!r}"
     return None

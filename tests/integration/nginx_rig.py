@@ -7,7 +7,7 @@ import contextlib
 import socket
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -16,9 +16,10 @@ import docker
 import docker.errors
 from docker.models.containers import Container
 
-from reconciler.effects.nginx import MOUNT, Nginx, Outcome, Target
+from reconciler.effects.nginx import MOUNT, Nginx
 from reconciler.errors import Transient
 from reconciler.model.routes import Listener, NginxConfig, Peer, Route, Upstream
+from reconciler.model.switched import Switched
 from reconciler.render.nginx import Rendered, render
 from tests.integration.conftest import Scope
 
@@ -32,7 +33,7 @@ class DockerPy:
 
     client: docker.DockerClient
 
-    def exec(self, container: str, argv: Sequence[str], timeout: float) -> tuple[int, str]:
+    def exec(self, container: str, argv: tuple[str, ...], timeout: float) -> tuple[int, str]:
         try:
             found = self.client.containers.get(container).id or ""
             execution = self.client.api.exec_create(found, list(argv))["Id"]
@@ -41,8 +42,18 @@ class DockerPy:
         except docker.errors.APIError as error:
             raise Transient(str(error)) from error
 
-    def logs(self, container: str, tail: int) -> str:
-        return self.client.containers.get(container).logs(tail=tail).decode()
+    def logs(self, container: str, tail: int) -> tuple[str, ...]:
+        return tuple(self.client.containers.get(container).logs(tail=tail).decode().splitlines())
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A text for an nginx."""
+
+    name: str
+    text: str
+    fingerprint: str
+    port: int
 
 
 @dataclass
@@ -57,19 +68,27 @@ class Rig:
     def __post_init__(self) -> None:
         self.nginx = Nginx(self.root, DockerPy(self.scope.client))
 
-    def start(self, suffix: str, config: NginxConfig, text: str | None = None, network: str | None = "host") -> Running:
-        """Starts a container with this configuration (or this text of it) and waits until it answers."""
+    def start(
+        self, suffix: str, config: NginxConfig, text: str | None = None, network: str | None = "host", pinned: bool = False
+    ) -> Running:
+        """Starts a container with this configuration (or this text of it) and waits until it answers.
+
+        `pinned`: it reads the file through a bind mount of that file alone.
+        """
         name = f"{self.scope.name}_{suffix}"
         rendered = render(config)
         self.nginx.write(name, text or rendered.text)
+        volumes = {str(self.root / name): {"bind": MOUNT, "mode": "ro"}}
+        if pinned:
+            volumes[str(self.root / name / "nginx.conf")] = {"bind": "/etc/pinned.conf", "mode": "ro"}
         container = self.scope.client.containers.run(
             self.image,
-            ["nginx", "-c", f"{MOUNT}/nginx.conf"],
+            ["nginx", "-c", "/etc/pinned.conf" if pinned else f"{MOUNT}/nginx.conf"],
             name=name,
             detach=True,
             labels=self.scope.labels,
             network=network,
-            volumes={str(self.root / name): {"bind": MOUNT, "mode": "ro"}},
+            volumes=volumes,
         )
         running = Running(self, name, config, container)
         end = time.monotonic() + 10
@@ -102,11 +121,12 @@ class Running:
     def loaded(self) -> str | None:
         return self.rig.nginx.state(self.name, self.pid, self.config.generation_port).loaded
 
-    def target(self, rendered: Rendered) -> Target:
-        return Target(self.name, self.pid, rendered.text, rendered.fingerprint, self.config.generation_port)
+    def target(self, rendered: Rendered) -> tuple[Wanted, int]:
+        return Wanted(self.name, rendered.text, rendered.fingerprint, self.config.generation_port), self.pid
 
-    def reload(self, rendered: Rendered, timeout: float = 5.0) -> Outcome:
-        return self.rig.nginx.reload([self.target(rendered)], timeout)[self.name]
+    def switch(self, rendered: Rendered, timeout: float = 5.0) -> Switched:
+        (switched,) = self.rig.nginx.switch([self.target(rendered)], timeout)
+        return switched
 
 
 def edge(

@@ -14,13 +14,12 @@ from pathlib import Path
 import pytest
 
 from reconciler.effects.namespace import dial, http_get, workers
-from reconciler.effects.nginx import Target
 from reconciler.errors import Stalled
 from reconciler.model.routes import Peer
 from reconciler.render.nginx import render
 from tests.integration.conftest import Scope
 from tests.integration.images import Images
-from tests.integration.nginx_rig import Backend, Load, Rig, edge, read_answer, request, sidecar, variant
+from tests.integration.nginx_rig import Backend, Load, Rig, Wanted, edge, read_answer, request, sidecar, variant
 
 pytestmark = pytest.mark.docker
 
@@ -49,7 +48,7 @@ def test_posts_on_kept_alive_connections_survive_reloads(
         for number in range(1, 6):
             before = load.answered
             eventually(lambda before=before: load.answered > before + 200, 10, "some load between the reloads")
-            assert running.reload(variant(rendered, number, quick, *without)).loaded
+            assert running.switch(variant(rendered, number, quick, *without)).loaded
     assert load.statuses == {200}
     assert load.answered > 2000
     assert (load.lost == 0) is remedy, f"{load.lost} of {load.answered + load.lost} lost"
@@ -66,8 +65,8 @@ def test_the_old_configuration_answers_after_a_hup_and_never_after_a_verified_re
     assert http_get(pid, port, "/", 1) == (200, rendered.fingerprint)  # a plain reload would have returned by now
     for number in range(2, 7):
         new = variant(rendered, number)
-        outcome = running.reload(new)
-        assert outcome.loaded, outcome.error
+        outcome = running.switch(new)
+        assert outcome.loaded, outcome.state.error
         assert outcome.verified_ms is not None
         assert outcome.verified_ms < 5000
         assert {http_get(pid, port, "/", 1) for _ in range(200)} == {(200, new.fingerprint)}
@@ -85,15 +84,26 @@ def test_a_reload_that_passes_the_test_and_is_refused_is_caught_and_put_back(rig
     before = running.file
     other_key = ("limit_req_zone $host", "limit_req_zone $remote_addr")
     refused = variant(rendered, 2, zone, other_key)
-    outcome = running.reload(refused, timeout=1.0)
+    outcome = running.switch(refused, timeout=1.0)
     assert not outcome.loaded
-    assert "[emerg]" in (outcome.error or "")
-    assert "limit_req" in (outcome.error or "")
+    assert "[emerg]" in (outcome.state.error or "")
+    assert "limit_req" in (outcome.state.error or "")
     assert running.file == before
     state = rig.nginx.state(running.name, running.pid, config.generation_port)
-    assert (state.loaded, state.refused, state.error) == (f"{1:016x}", refused.fingerprint, outcome.error)
-    assert running.reload(variant(rendered, 3, zone)).loaded
+    assert (state.loaded, state.refused, state.error) == (f"{1:016x}", refused.fingerprint, outcome.state.error)
+    assert running.switch(variant(rendered, 3, zone)).loaded
     assert rig.nginx.state(running.name, running.pid, config.generation_port).refused is None
+
+
+def test_an_nginx_that_reads_another_file_than_the_one_written_is_not_taken_for_switched(rig: Rig, free_port: FreePort) -> None:
+    """A bind mount of a single file pins what the file was: new workers come, with the old configuration (NGINX.md)."""
+    config = edge(free_port(), free_port())
+    running = rig.start("nginx", config, pinned=True)
+    new = variant(render(config), 1)
+    outcome = running.switch(new, timeout=1.0)
+    assert not outcome.loaded
+    assert f"answers {render(config).fingerprint!r}; expected {new.fingerprint!r}" in (outcome.state.error or "")
+    assert running.file == render(config).text
 
 
 def test_a_refused_configuration_holds_back_no_other(rig: Rig, free_port: FreePort) -> None:
@@ -102,16 +112,17 @@ def test_a_refused_configuration_holds_back_no_other(rig: Rig, free_port: FreePo
     before = bad.file
     better = variant(render(good.config), 7)
     broken = variant(render(bad.config), 8, ("server_tokens off;", "server_tokens perhaps;"))
-    gone = Target("no_such_container", 2**22 - 1, broken.text, broken.fingerprint, 1)
-    outcomes = rig.nginx.reload([bad.target(broken), gone, good.target(better)])
+    gone = Wanted("no_such_container", broken.text, broken.fingerprint, 1), 2**22 - 1
+    outcomes = {item.name: item for item in rig.nginx.switch([bad.target(broken), gone, good.target(better)])}
     assert outcomes[good.name].loaded
     assert good.loaded == better.fingerprint
     assert not outcomes[bad.name].loaded
-    assert "perhaps" in (outcomes[bad.name].error or "")
+    assert "perhaps" in (outcomes[bad.name].state.error or "")
     assert bad.file == before
+    assert b"SIGHUP" not in bad.container.logs()  # what the test refuses, the running nginx is not bothered with
     assert bad.loaded == render(bad.config).fingerprint
     assert not outcomes["no_such_container"].loaded
-    assert "no_such_container" in (outcomes["no_such_container"].error or "")
+    assert "no_such_container" in (outcomes["no_such_container"].state.error or "")
 
 
 def test_an_nginx_that_is_started_again_after_a_refusal_loads_the_last_good_configuration(
@@ -121,7 +132,7 @@ def test_an_nginx_that_is_started_again_after_a_refusal_loads_the_last_good_conf
     config = edge(free_port(), free_port())
     running = rig.start("nginx", config)
     broken = variant(render(config), 8, ("server_tokens off;", "server_tokens perhaps;"))
-    assert not running.reload(broken).loaded
+    assert not running.switch(broken).loaded
     running.container.kill()
     running.container.start()
     eventually(lambda: running.loaded == render(config).fingerprint, 10, "the last good configuration")
@@ -137,9 +148,9 @@ def test_a_worker_held_by_a_websocket_is_counted_and_its_end_is_bounded(
     with socket.create_connection(("127.0.0.1", config.http_ports[0]), 5) as client:
         client.sendall(b"GET /ws HTTP/1.1\r\nHost: shop.example\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n")
         assert b" 101 " in client.recv(4096)
-        outcome = running.reload(variant(render(config), 1))
+        outcome = running.switch(variant(render(config), 1))
         assert outcome.loaded
-        assert outcome.old_workers == 1
+        assert outcome.state.old_workers == 1
         client.sendall(b"still here")
         assert client.recv(4096) == b"still here"
         assert rig.nginx.state(running.name, running.pid, config.generation_port).old_workers == 1
@@ -161,9 +172,9 @@ def test_a_slow_upload_that_spans_a_switch_needs_the_other_slot_as_backup(
         # The request is known to be with a worker once a later connection to each worker has been answered; the old ones stay.
         assert all(request(ports[0]).status == 200 for _ in range(20))
         after = edge(*ports, Peer(address=new.address), *((Peer(address=old.address, backup=True),) if backup else ()))
-        outcome = running.reload(render(after))
-        assert outcome.loaded, outcome.error
-        assert outcome.old_workers == 1
+        outcome = running.switch(render(after))
+        assert outcome.loaded, outcome.state.error
+        assert outcome.state.old_workers == 1
         old.remove()
         client.sendall(b"0123456789")
         answer = read_answer(client)
@@ -240,7 +251,7 @@ def test_a_sidecar_listens_in_its_own_namespace_only_and_reaches_the_slot_that_l
         with pytest.raises(ConnectionRefusedError):
             dial(None, own, port, 1)
     stale = sidecar(4999, 5310, Peer(address=f"{address}:9"), Peer(address=f"{address}:8080", backup=True))
-    assert running.reload(render(stale)).loaded
+    assert running.switch(render(stale)).loaded
     assert http_get(running.pid, 5310, "/up", 3)[0] == 200
 
 
@@ -248,9 +259,9 @@ def test_a_name_of_no_container_is_refused_before_anything_is_switched(rig: Rig,
     """FAULTS 22: an upstream name that does not resolve stops a whole configuration."""
     config = edge(free_port(), free_port())
     running = rig.start("nginx", config)
-    outcome = running.reload(render(edge(config.http_ports[0], config.generation_port, Peer(address="no-such-name.invalid:80"))))
+    outcome = running.switch(render(edge(config.http_ports[0], config.generation_port, Peer(address="no-such-name.invalid:80"))))
     assert not outcome.loaded
-    assert "host not found in upstream" in (outcome.error or "")
+    assert "host not found in upstream" in (outcome.state.error or "")
     assert running.loaded == render(config).fingerprint
 
 
@@ -269,6 +280,7 @@ def test_several_switches_at_once_are_verified_together(rig: Rig, free_port: Fre
     """FAULTS 26: one reload for all that a pass has to say, not one wait after the other."""
     several = [rig.start(f"n{number}", edge(free_port(), free_port())) for number in range(3)]
     targets = [running.target(variant(render(running.config), 5)) for running in several]
-    outcomes = rig.nginx.reload(targets)
-    assert all(outcome.loaded for outcome in outcomes.values())
+    outcomes = rig.nginx.switch(targets)
+    assert [outcome.name for outcome in outcomes] == [running.name for running in several]
+    assert all(outcome.loaded for outcome in outcomes)
     assert {running.loaded for running in several} == {f"{5:016x}"}
