@@ -49,7 +49,8 @@ static: setup
 
 .PHONY: check
 check: static ## lint, types, layers and the unit tests: seconds, no Docker
-	@$(PYTEST) --quiet --without-docker $(UNIT) $(ARGS)
+	@tools/machine programs
+	$(PYTEST) --quiet --without-docker $(UNIT) $(ARGS)
 
 .PHONY: format
 format: setup ## format the code
@@ -64,6 +65,7 @@ test: static test-ground ## everything: check, simulation, integration with real
 test-ground: setup
 	@if [ -n "$(WITHOUT_DOCKER)" ]; then
 	    echo "test: WITHOUT_DOCKER is set: the tests that need a Docker Engine are LEFT OUT"
+	    tools/machine programs
 	else
 	    tools/machine integration
 	    $(BIN)/python tools/images.py
