@@ -21,6 +21,7 @@ class Container(Model):
     name: str
     labels: Labels
     status: ContainerStatus
+    created: str = ""  # when, in Docker's words: only to order the containers of one server by age
     image_id: str = ""
     address: str | None = None  # on the project network, when running
     pid: int = 0  # on the host, 0 when not running

@@ -126,6 +126,8 @@ def _address(pair: Pair | None, instance: InstanceKey) -> str | None:
 
 def _shaped(plan: ContainerPlan) -> ContainerPlan:
     """Stamp the plan with a digest of what it gives (not of the labels that say why), so that another plan is told apart."""
-    given = plan.model_dump(mode="json", exclude={"labels"}, exclude_defaults=True)
+    # The edge is on many networks, and which of them came first is no difference.
+    besides = {"labels", "network", "address"} if plan.labels.role == "edge" else {"labels"}
+    given = plan.model_dump(mode="json", exclude=besides, exclude_defaults=True)
     shape = hashlib.sha256(json.dumps(given, sort_keys=True).encode()).hexdigest()[:16]
     return plan.model_copy(update={"labels": plan.labels.model_copy(update={"shape": shape})})

@@ -15,7 +15,7 @@ from reconciler.model.identity import ServiceKey
 from reconciler.model.observed import Elapsed
 from reconciler.model.report import Report
 from reconciler.plan.brake import Brake, brake
-from reconciler.plan.rebuild import rebuild
+from reconciler.plan.rebuild import adopt, rebuild
 from reconciler.plan.rollout import keep, step
 from reconciler.plan.step import Context
 
@@ -52,6 +52,10 @@ def decide(
         reasons.append(f"config {cluster.config[:7]} -> {desired.revision}")
     held_back = brake(desired, cluster)
     base = cluster.model_copy(update={"members": members})
+    joined = {}
+    for name in (member for member in members if member not in cluster.members):
+        joined |= adopt(desired, base, reports[name], cluster.generation + 1)
+        base = base.model_copy(update={"services": {**base.services, **joined}})
     services, bump = _services(desired, base, reports, elapsed, held_back, reasons)
     if held_back.message != cluster.brake:
         reasons.append(f"brake: {held_back.message}" if held_back.message else "brake released")
@@ -59,7 +63,7 @@ def decide(
         return Decision(cluster, ())
     decided = base.model_copy(
         update={
-            "generation": cluster.generation + (1 if bump or moved else 0),
+            "generation": cluster.generation + (1 if bump or moved or joined else 0),
             "decided_by": decider,
             "config": desired.revision.sha,
             "brake": held_back.message,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from reconciler.errors import Stalled
 from reconciler.model.action import Action, EnsureNetwork, PrepareImage, RestoreContainer, StartContainer, StartInstance
 from reconciler.model.cluster import ClusterState
 from reconciler.model.container import ContainerPlan, Labels, Publish
@@ -59,7 +60,7 @@ def bring_about(here: Here, want: Wanted) -> list[Action]:
         return []
     if observed.missing_secrets.get(str(want.instance.service)):
         return []
-    image = image_action(here, want.image, want.build, _cause(want, application, side))
+    image = image_action(here, want.image, want.build, _cause(want, application, side), _staged_for(here, want))
     if image is not None:
         return image
     present = observed.images[want.image].image
@@ -67,17 +68,29 @@ def bring_about(here: Here, want: Wanted) -> list[Action]:
     return _start(here, want, service, reference, [c for c in (application, side) if c is not None])
 
 
-def image_action(here: Here, reference: str, build: object, cause: str) -> list[Action] | None:
-    """None when the image is there; else what to do for it now (nothing while it is being prepared or has just failed)."""
+def image_action(here: Here, reference: str, build: object, cause: str, asked: float | None = None) -> list[Action] | None:
+    """None when the image is there; else what to do for it now (nothing while it is being prepared or has just failed).
+
+    asked: seconds since the attempt that needs it began, if one does; what failed for an earlier attempt is tried at once for this.
+    """
     state = here.observed.images.get(reference)
     if state is not None and state.status == "present":
         return None
     if state is not None and state.status == "preparing":
         return []
-    recently = here.elapsed.of(facts.image_failed(reference)) < facts.RETRY_FIRST
-    if state is not None and state.status == "failed" and (recently or not state.transient):
-        return []
+    if state is not None and state.status == "failed":
+        failed = here.elapsed.of(facts.image_failed(reference))
+        earlier = asked is not None and failed > asked
+        if not earlier and failed < (facts.RETRY_FIRST if state.transient else facts.RETRY_MOST):
+            return []
     return [PrepareImage.model_validate({"reference": reference, "build": build, "cause": cause})]
+
+
+def _staged_for(here: Here, want: Wanted) -> float | None:
+    """Seconds since the attempt that a gated instance belongs to began."""
+    if not want.gated or want.rollout is None:
+        return None
+    return here.elapsed.of(facts.staging(want.instance.service, want.rollout))
 
 
 def _as_it_should_run(
@@ -85,6 +98,9 @@ def _as_it_should_run(
 ) -> list[Action]:
     """The right containers are there: are they running, and unchanged?"""
     restored = _restored(here, want, service, application, side)
+    if side is not None and side.status == "paused":
+        why = f"{side.name} is paused"
+        restored.append(StartContainer(id=side.id, name=side.name, paused=True, cause=why))
     if application.status == "running" or application.status == "restarting":
         return restored
     if _failed(here.observed, application) or (want.gated and application.status == "exited"):
@@ -151,6 +167,7 @@ def _start(here: Here, want: Wanted, service: DesiredService, image: str, in_the
     actions: list[Action] = []
     network = want.instance.service.network
     cause = _cause(want, *_by_role(in_the_way))
+    _refuse_foreign(here, want, service)
     if network not in here.allocations.networks:
         subnet = subnet_for(network, here.site.network_pool, here.allocations.networks)
         here.allocations.networks[network] = subnet
@@ -173,6 +190,15 @@ def _start(here: Here, want: Wanted, service: DesiredService, image: str, in_the
         )
     )
     return actions
+
+
+def _refuse_foreign(here: Here, want: Wanted, service: DesiredService) -> None:
+    names = (want.instance.name, want.instance.sidecar) if service.spec.sidecar else (want.instance.name,)
+    for name in names:
+        if name in here.observed.foreign:
+            raise Stalled(
+                f"{want.instance}: the container {name} is there and is not ours; rename or remove it", reason="ForeignContainer"
+            )
 
 
 def _by_role(found: list[Container]) -> tuple[Container | None, Container | None]:
@@ -238,6 +264,8 @@ def _ports(here: Here, want: Wanted, service: DesiredService) -> tuple[int, int]
         taken |= {port for pair in here.allocations.ports.values() for port in pair} | here.observed.busy_ports
         first = host_port(key.project, key.env, key.service, service.spec.port)
         candidates = ((first - 8000 + step) % 1000 + 8000 for step in range(1000))
-        port = next(p for p in candidates if p not in taken and p + SECONDARY_OFFSET not in taken)
+        port = next((p for p in candidates if p not in taken and p + SECONDARY_OFFSET not in taken), None)
+        if port is None:
+            raise Stalled(f"no pair of host ports is free for {key}: 8000 to 8999 with 18000 to 18999", reason="NoFreePort")
         here.allocations.ports[key, replica] = (port, port + SECONDARY_OFFSET)
     return here.allocations.ports[key, replica]

@@ -68,6 +68,17 @@ def reload(intended: Mapping[str, Intended], observed: Observed, elapsed: Elapse
     return [Reload(configs=tuple(stale), cause=f"routes changed for {names}")]
 
 
+def serves(intended: Mapping[str, Intended], observed: Observed) -> bool:
+    """Whether every nginx that should run has the intended text loaded. Sidecars that are gone are healed with their pair."""
+    for name, want in intended.items():
+        state = observed.nginx.get(name)
+        if state is None and want.config.kind == "sidecar":
+            continue
+        if state is None or state.loaded != want.fingerprint:
+            return False
+    return True
+
+
 def public_networks(desired: Desired, cluster: ClusterState) -> frozenset[str]:
     """Project networks that the edge has to be on: those with something public."""
     found = set()
@@ -88,9 +99,6 @@ def _edge(
         return []  # nothing of it runs yet: the network comes with the first instance
     home = present[0] if present else ""
     found = _of_role(observed, "edge")
-    if found is not None and config is not None and found.networks:
-        # It was created on another network than the first by name: that is no reason to replace it.
-        home = next((name for name in found.networks if name in present), home)
     plan = containers.edge(site, home, edge_address(observed.networks[home])) if config is not None else None
     others = tuple((name, edge_address(observed.networks[name])) for name in present if name != home)
     actions = _ensure(plan, config, others, observed, role="edge")
@@ -98,7 +106,7 @@ def _edge(
         return actions
     return [
         ConnectNetwork(container=found.name, network=name, address=address, cause=f"{found.name} routes to services on {name}")
-        for name, address in others
+        for name, address in ((home, edge_address(observed.networks[home])), *others)
         if name not in found.networks
     ]
 
@@ -115,6 +123,8 @@ def _ensure(
         if found is None:
             return []
         return [RemoveInstance(name=found.name, ids=(found.id,), grace=10.0, cause="nothing is routed here any more")]
+    if found is None and plan.name in observed.foreign:
+        return []  # a condition in the report says so
     if found is None:
         return [StartNginx(container=plan, config=config, networks=networks, cause=f"{plan.name} is missing")]
     if found.status in ("exited", "created", "dead", "paused"):

@@ -14,9 +14,9 @@ from reconciler.model.desired import Desired
 from reconciler.model.identity import ServiceKey
 from reconciler.model.observed import Elapsed, Observed
 from reconciler.model.site import Site
-from reconciler.plan import ending, nginxes
+from reconciler.plan import ending, facts, nginxes
 from reconciler.plan.instances import Allocations, Here, bring_about, image_action
-from reconciler.plan.nginxes import Intended
+from reconciler.plan.nginxes import Intended, serves
 from reconciler.plan.wanted import preparing, wanted
 
 
@@ -32,8 +32,11 @@ def plan(
 
     intended: what each nginx should have loaded (`nginxes.configs`, with the fingerprints that `render` gave).
     """
-    if site.server not in cluster.members:
+    if site.server not in cluster.members and site.server in desired.servers:
         return ()  # a newcomer renders and starts nothing before it sees itself in the decision
+    if site.server not in cluster.members:
+        # Out of the inventory: what the decision has let go ends here, its nginxes stay as they are.
+        return (*ending.drains(desired, cluster, observed, elapsed), *ending.leftovers(cluster, observed))
     here = Here(desired, cluster, observed, elapsed, site, Allocations(networks=dict(observed.networks)))
     actions: list[Action] = []
     for want in wanted(desired, cluster, observed):
@@ -42,12 +45,15 @@ def plan(
         except Stalled:
             continue  # said by `stalls`; the others go on
     for key, state, reference, build in preparing(desired, cluster, observed.server):
-        cause = state.rollout.cause if state.rollout is not None else str(key)
-        actions.extend(image_action(here, reference, build, cause) or ())
+        if state.rollout is not None:
+            asked = elapsed.of(facts.staging(key, state.rollout))
+            actions.extend(image_action(here, reference, build, state.rollout.cause, asked) or ())
     actions.extend(nginxes.nginx_containers(desired, cluster, observed, site))
     actions.extend(nginxes.reload(intended, observed, elapsed))
     actions.extend(ending.drains(desired, cluster, observed, elapsed))
-    actions.extend(ending.leftovers(cluster, observed))
+    if serves(intended, observed):
+        # What the decision does not list may still be in a configuration from before it: after a rebuild, or after a restart.
+        actions.extend(ending.leftovers(cluster, observed))
     actions.extend(ending.unused_networks(cluster, observed))
     return _once(actions)
 

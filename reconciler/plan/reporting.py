@@ -9,11 +9,12 @@ from collections.abc import Iterable, Mapping
 
 from reconciler.model.cluster import Backend, ClusterState, ServiceState
 from reconciler.model.desired import Desired
-from reconciler.model.identity import InstanceKey
-from reconciler.model.observed import Container, Observed
+from reconciler.model.identity import InstanceKey, ServiceKey
+from reconciler.model.observed import Container, Elapsed, Observed
 from reconciler.model.report import Condition, InstanceReport, Report, Seen, Serving
 from reconciler.model.site import Site
-from reconciler.plan.nginxes import Intended
+from reconciler.plan import facts
+from reconciler.plan.nginxes import Intended, serves
 from reconciler.plan.wanted import Wanted, preparing, wanted
 
 Place = tuple[InstanceKey, Container | None]
@@ -32,8 +33,13 @@ def report(
     verified_ms: float | None = None,
     troubles: tuple[Condition, ...] = (),
     retry: tuple[str, ...] = (),
+    elapsed: Elapsed = Elapsed(),
 ) -> Report:
-    """Make the report. `identity` is this machine's random one; `troubles` are what the engine met carrying out actions."""
+    """Make the report. `identity` is this machine's random one; `troubles` are what the engine met carrying out actions.
+
+    retry: what `step.retry_wish` made of a person's request. elapsed: to tell an image that failed in this attempt from one that
+    failed before it.
+    """
     seen = Seen(config=desired.revision.sha, epoch=cluster.epoch, generation=cluster.generation) if cluster else None
     serving, retired = _serving(cluster, observed, intended, previous, verified_ms)
     return Report(
@@ -43,22 +49,11 @@ def report(
         seen=seen,
         serving=serving,
         retired=retired,
-        instances=tuple(_instances(desired, cluster, observed)),
-        conditions=(*_conditions(desired, cluster, observed), *troubles),
+        instances=tuple(_instances(desired, cluster, observed, elapsed)),
+        conditions=(*_conditions(desired, cluster, observed, site), *troubles),
         refresh=tuple(_refresh(desired, cluster, observed)),
         retry=retry,
     )
-
-
-def serves(intended: Mapping[str, Intended], observed: Observed) -> bool:
-    """Whether every nginx that should run has the intended text loaded. Sidecars that are gone are healed with their pair."""
-    for name, want in intended.items():
-        state = observed.nginx.get(name)
-        if state is None and want.config.kind == "sidecar":
-            continue
-        if state is None or state.loaded != want.fingerprint:
-            return False
-    return True
 
 
 def _serving(
@@ -72,6 +67,8 @@ def _serving(
     retired = previous.retired if previous else None
     if cluster is None:
         return before, retired
+    if before is not None and before.epoch != cluster.epoch:
+        retired = None  # generations of another epoch say nothing about this one
     if not serves(intended, observed):
         return before, retired
     same = before is not None and (before.epoch, before.generation) == (cluster.epoch, cluster.generation)
@@ -81,8 +78,8 @@ def _serving(
     return serving, retired
 
 
-def _instances(desired: Desired, cluster: ClusterState | None, observed: Observed) -> Iterable[InstanceReport]:
-    if cluster is None:
+def _instances(desired: Desired, cluster: ClusterState | None, observed: Observed, elapsed: Elapsed) -> Iterable[InstanceReport]:
+    if cluster is None or (observed.server not in cluster.members and observed.server in desired.servers):
         yield from _found(observed)
         return
     listed: dict[InstanceKey, Wanted] = {want.instance: want for want in wanted(desired, cluster, observed)}
@@ -91,9 +88,9 @@ def _instances(desired: Desired, cluster: ClusterState | None, observed: Observe
         want = listed.get(instance)
         application = observed.of(instance) or observed.of(instance, "sidecar")
         if want is not None and want.backend.role == "live" and instance.service in asked:
-            yield _prepared(want.backend, *asked[instance.service], observed, instance)
+            yield _prepared(want.backend, *asked[instance.service], observed, instance, elapsed)
         elif want is not None and want.gated:
-            yield _gated(want, application, observed)
+            yield _gated(want, application, observed, elapsed)
         elif want is not None:
             yield _live(want, application, observed)
         elif application is not None:
@@ -101,8 +98,8 @@ def _instances(desired: Desired, cluster: ClusterState | None, observed: Observe
 
 
 def _found(observed: Observed) -> Iterable[InstanceReport]:
-    """Without any decision: what runs, each service's oldest first (`Observed.containers` are sorted by age then)."""
-    for container in observed.containers:
+    """Without any decision, or before it knows this server: what runs, each service's oldest first."""
+    for container in sorted(observed.containers, key=lambda c: (c.created, c.name)):
         instance = container.instance
         if instance is None or container.labels.role != "application" or not container.running:
             continue
@@ -119,7 +116,7 @@ def _found(observed: Observed) -> Iterable[InstanceReport]:
         )
 
 
-def _gated(want: Wanted, application: Container | None, observed: Observed) -> InstanceReport:
+def _gated(want: Wanted, application: Container | None, observed: Observed, elapsed: Elapsed) -> InstanceReport:
     rollout = want.rollout_label
     base = _base(want.instance, want.backend.spec, rollout)
     ours = application is not None and application.labels.spec == want.backend.spec and application.labels.rollout == rollout
@@ -127,8 +124,11 @@ def _gated(want: Wanted, application: Container | None, observed: Observed) -> I
     if not ours and missing:
         why = f"secrets are missing on this server: {', '.join(missing)}"
         return base.model_copy(update={"phase": "waiting", "reason": why})
+    error = observed.start_errors.get(want.instance.name)
+    if error is not None and (application is None or not application.running):
+        return base.model_copy(update={"phase": "waiting" if error[1] else "failed", "reason": error[0]})
     if not ours or application is None:
-        return _image_phase(base, want.image, observed)
+        return _image_phase(base, want.image, observed, elapsed, want.instance.service, want.state)
     gate = observed.gates.get(application.id)
     update: dict[str, object] = {"port": _port(application, want.instance)}
     if gate is None or gate.state == "waiting":
@@ -136,29 +136,39 @@ def _gated(want: Wanted, application: Container | None, observed: Observed) -> I
     elif gate.state == "failed":
         update |= {"phase": "failed", "reason": gate.error or "health check failed", "log": gate.log}
     elif not application.running:
-        update |= {"phase": "failed", "reason": f"healthy, then {application.status}"}
+        update |= {"phase": "failed", "reason": f"healthy, then {application.status}", "after_s": round(gate.after, 1)}
     else:
         update |= {"phase": "ready", "after_s": round(gate.after, 1), "image": _image(want, application, observed)}
     return base.model_copy(update=update)
 
 
-def _image_phase(base: InstanceReport, reference: str, observed: Observed) -> InstanceReport:
+def _image_phase(
+    base: InstanceReport, reference: str, observed: Observed, elapsed: Elapsed, key: ServiceKey, state: ServiceState
+) -> InstanceReport:
     image = observed.images.get(reference)
-    if image is not None and image.status == "failed":
+    asked = elapsed.of(facts.staging(key, state.rollout)) if state.rollout is not None else 0.0
+    earlier = elapsed.of(facts.image_failed(reference)) > asked
+    if image is not None and image.status == "failed" and not earlier:
         if image.transient:
             return base.model_copy(update={"phase": "waiting", "reason": image.error})
         return base.model_copy(update={"phase": "failed", "reason": image.error, "log": image.log})
     return base.model_copy(update={"phase": "preparing"})
 
 
-def _prepared(backend: Backend, state: ServiceState, reference: str, observed: Observed, instance: InstanceKey) -> InstanceReport:
+def _prepared(
+    backend: Backend, state: ServiceState, reference: str, observed: Observed, instance: InstanceKey, elapsed: Elapsed
+) -> InstanceReport:
     """The vote of a recreate's staging: the image is there."""
     rollout = state.rollout
     base = _base(instance, rollout.target if rollout else backend.spec, rollout.id if rollout else "")
     image = observed.images.get(reference)
+    missing = observed.missing_secrets.get(str(instance.service))
+    if missing:
+        why = f"secrets are missing on this server: {', '.join(missing)}"
+        return base.model_copy(update={"phase": "waiting", "reason": why})
     if image is not None and image.status == "present" and image.image is not None:
         return base.model_copy(update={"phase": "ready", "image": image.image.reference})
-    return _image_phase(base, reference, observed)
+    return _image_phase(base, reference, observed, elapsed, instance.service, state)
 
 
 def _live(want: Wanted, application: Container | None, observed: Observed) -> InstanceReport:
@@ -166,6 +176,8 @@ def _live(want: Wanted, application: Container | None, observed: Observed) -> In
     if application is None:
         missing = observed.missing_secrets.get(str(want.instance.service), ())
         why = f"secrets are missing on this server: {', '.join(missing)}" if missing else "not running; being restored"
+        if want.instance.name in observed.start_errors:
+            why = observed.start_errors[want.instance.name][0]
         if want.service is None:
             why = f"not running, and its config at {want.revision[:7]} cannot be read"
         return base.model_copy(update={"phase": "stalled" if missing or want.service is None else "starting", "reason": why})
@@ -178,9 +190,14 @@ def _live(want: Wanted, application: Container | None, observed: Observed) -> In
 
 
 def _ending(instance: InstanceKey, container: Container, observed: Observed, cluster: ClusterState) -> InstanceReport:
-    return _base(instance, container.labels.spec, container.labels.rollout or None).model_copy(
-        update={"phase": "draining", "port": _port(container, instance)}
-    )
+    state = cluster.services.get(str(instance.service))
+    place = (observed.server, instance.replica, instance.slot)
+    listed = state is not None and any((b.server, b.replica, b.slot) == place for b in state.backends)
+    update: dict[str, object] = {"phase": "draining", "port": _port(container, instance)}
+    if not listed:
+        # It may never have been healthy, so a rebuild must not take it for one that had the traffic.
+        update |= {"phase": "failed", "reason": "not in the decision; being removed"}
+    return _base(instance, container.labels.spec, container.labels.rollout or None).model_copy(update=update)
 
 
 def _base(instance: InstanceKey, spec: str, rollout: str | None) -> InstanceReport:
@@ -222,8 +239,11 @@ def _refresh(desired: Desired, cluster: ClusterState | None, observed: Observed)
     yield from sorted(found)
 
 
-def _conditions(desired: Desired, cluster: ClusterState | None, observed: Observed) -> Iterable[Condition]:
+def _conditions(desired: Desired, cluster: ClusterState | None, observed: Observed, site: Site) -> Iterable[Condition]:
     revision = desired.revision.sha
+    for name in sorted({site.edge_name, site.host_name} & observed.foreign):
+        text = f"the container {name} is there and is not ours; rename or remove it"
+        yield Condition(type="NginxLoaded", status=False, reason="ForeignContainer", message=text)
     for name, problems in sorted(desired.invalid.items()):
         text = "; ".join(str(problem) for problem in problems[:5])
         yield Condition(type="ConfigValid", status=False, reason="InvalidConfig", message=text, service=name, revision=revision)

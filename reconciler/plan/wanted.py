@@ -76,6 +76,8 @@ def preparing(
             continue
         if not any(b.server == server and b.role == "live" for b in state.backends):
             continue
+        if rollout.scope is not None and server not in rollout.scope:
+            continue
         key = ServiceKey.parse(name)
         service = desired.service_at(key, rollout.target)
         if service is not None:
