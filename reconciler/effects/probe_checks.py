@@ -6,6 +6,7 @@ Never through a published port: docker-proxy accepts before the application list
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 from typing import Final
 
@@ -67,4 +68,5 @@ async def tcp(address: str, port: int) -> ProbeResult:
 
 
 def _words(error: Exception) -> str:
-    return (getattr(error, "strerror", None) or str(error) or type(error).__name__).lower()
+    number = getattr(error, "errno", None)
+    return (os.strerror(number) if number else str(error) or type(error).__name__).lower()
