@@ -111,6 +111,7 @@ class RemoveNetwork(Model):
 
     kind: Literal["remove_network"] = "remove_network"
     name: str
+    leaving: tuple[str, ...] = ()
     cause: str
 
 

@@ -51,7 +51,13 @@ def unused_networks(cluster: ClusterState, observed: Observed) -> list[Action]:
     """Project networks of ours whose last service is gone."""
     needed = {ServiceKey.parse(name).network for name in cluster.services}
     needed |= {c.labels.service.network for c in observed.containers if c.labels.service is not None}
-    return [RemoveNetwork(name=name, cause="nothing of the project is left") for name in sorted(observed.own_networks - needed)]
+    unused = sorted(observed.own_networks - needed)
+    return [
+        RemoveNetwork(
+            name=name, leaving=tuple(c.id for c in observed.containers if name in c.networks), cause="nothing of the project is left"
+        )
+        for name in unused
+    ]
 
 
 def drained_names(cluster: ClusterState, server: str) -> frozenset[InstanceKey]:

@@ -1,0 +1,416 @@
+"""One pass: take results, observe, decide, plan, carry out, report, publish. Called again and again; it never waits for a network.
+
+The pass is level-triggered: it looks at what is, not at what happened. Whatever takes long is a background job whose result the
+next pass finds.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from reconciler.engine.carrying import JOB as INSTANCE_JOB
+from reconciler.engine.carrying import Carrier
+from reconciler.engine.configuration import Configuration
+from reconciler.engine.following import Copy, follow
+from reconciler.engine.images import JOB as IMAGE_JOB
+from reconciler.engine.images import Images
+from reconciler.engine.observing import Observer
+from reconciler.engine.performer import Performer, Watch
+from reconciler.engine.ports import (
+    ClockPort,
+    DockerPort,
+    GitPort,
+    JobsPort,
+    JournalPort,
+    NginxPort,
+    ProberPort,
+    SecretsPort,
+    Snapshot,
+)
+from reconciler.engine.publishing import PUSH_JOB, Publisher
+from reconciler.engine.reports import read_reports
+from reconciler.engine.times import Times
+from reconciler.errors import ReconcilerError, Transient
+from reconciler.model.action import SignalInstance
+from reconciler.model.cluster import ClusterState, Decider
+from reconciler.model.desired import Desired
+from reconciler.model.identity import SLOTS
+from reconciler.model.observed import Elapsed, Observed
+from reconciler.model.policy import Policy
+from reconciler.model.report import Condition, Report
+from reconciler.model.routes import NginxConfig
+from reconciler.model.site import Site
+from reconciler.model.switched import Switched
+from reconciler.plan import facts
+from reconciler.plan.decide import decide
+from reconciler.plan.nginxes import Intended, configs
+from reconciler.plan.planner import plan
+from reconciler.plan.reporting import report as make_report
+from reconciler.plan.wanted import wanted
+from reconciler.render.nginx import Rendered, render
+
+POLL_JOB = "poll"
+GIT_LANE = "git"
+CLUSTER_FILE = "cluster.json"
+DECISIONS_MOST = 20
+ACTIVE = ("staging", "replacing", "switching", "draining")
+
+
+@dataclass(frozen=True)
+class World:
+    """Everything outside, as ports."""
+
+    docker: DockerPort
+    nginx: NginxPort
+    prober: ProberPort
+    secrets: SecretsPort
+    journal: JournalPort
+    clock: ClockPort
+    git: GitPort
+    jobs: JobsPort
+
+
+@dataclass(frozen=True)
+class Options:
+    """What an operator set. `identity` is this machine's random one, `epoch` makes a fresh random epoch."""
+
+    identity: str
+    program: str
+    policy: Policy
+    epoch: Callable[[], str]
+    status: bool = True
+    refuse_rewrite: bool = False
+    pushes_per_minute: int = 6
+    watch: Watch = lambda when, effect: None
+    say: Callable[[str], None] = lambda line: None
+
+
+@dataclass
+class Outcome:
+    """What a pass came to. `busy`: something was begun or decided, look again soon. `next_in`: seconds until something is due.
+
+    `active`: rollouts under way, by service, with what they wait for; `problem`: why nothing could be done at all.
+    """
+
+    busy: bool = False
+    next_in: float | None = None
+    active: Mapping[str, str] = field(default_factory=dict)
+    problem: ReconcilerError | None = None
+
+
+class Cycle:
+    """The engine's memory between passes. One thread calls it."""
+
+    def __init__(self, world: World, site: Site, options: Options) -> None:
+        self._world = world
+        self._site = site
+        self._options = options
+        self._warnings: dict[str, str] = {}
+        self._rendered: dict[NginxConfig, Rendered] = {}
+        self._times = Times(world.clock, world.journal)
+        self._images = Images(world.docker, world.git, world.jobs)
+        self._observer = Observer(world.docker, world.nginx, world.prober, world.secrets, site)
+        performer = Performer(world.docker, world.nginx, options.watch, self._warn)
+        self._carrier = Carrier(performer, self._images, world.clock, world.jobs, self.render)
+        self._configuration = Configuration(site.server, options.policy, refuse_rewrite=options.refuse_rewrite)
+        self._publisher = Publisher(world, site.server, options.pushes_per_minute, GIT_LANE)
+        self._snapshot: Snapshot | None = None
+        self._own: Copy | None = self._load_own()
+        self._reports: Mapping[str, Report] = {}
+        self._report: Report | None = None
+        self._notices: dict[str, Condition] = {}
+        self._verified_ms: float | None = None
+        self.passes = 0
+        self.retry: tuple[str, ...] = ()
+        self.poll_error: ReconcilerError | None = None
+        self.desired: Desired | None = None
+        self.observed: Observed | None = None
+
+    @property
+    def cluster(self) -> ClusterState | None:
+        """The decision that is followed now."""
+        return self._own.cluster if self._own is not None else None
+
+    @property
+    def report(self) -> Report | None:
+        """What this server said last."""
+        return self._report
+
+    @property
+    def publisher(self) -> Publisher:
+        """How publishing goes."""
+        return self._publisher
+
+    def poll(self) -> bool:
+        """Ask for a fetch in the background; False when one is under way."""
+        needed = self._configuration.needed(self.cluster, self.observed)
+        return self._world.jobs.submit(POLL_JOB, lambda: self._world.git.poll(needed), lane=GIT_LANE)
+
+    def step(self, *, flush: bool = False) -> Outcome:
+        """One pass. `flush`: push what there is to say without regard to the budget (the last pass of `--once`)."""
+        self.passes += 1
+        try:
+            return self._step(flush)
+        except ReconcilerError as error:
+            return Outcome(problem=error, next_in=5.0)
+
+    def _step(self, flush: bool) -> Outcome:
+        self._take_results()
+        if self._snapshot is None:
+            if self.poll_error is not None and self._own is None:
+                return Outcome(problem=self.poll_error)
+            return Outcome(problem=Transient("the config repository has not been read yet"), next_in=1.0)
+        desired = self._desire()
+        observed = self._observer.observe(
+            desired, self.cluster, self._images.states(), self._carrier.heals(), dict(self._warnings)
+        ).model_copy(update={"start_errors": self._carrier.start_errors()})
+        self.desired, self.observed = desired, observed
+        decided = self._decide_all(desired, observed)
+        desired = self.desired  # deciding may have needed other revisions' specs
+        cluster = self.cluster
+        if cluster is None:
+            self._publish(flush)
+            return Outcome(next_in=self._publisher.next_in, problem=self._unpublished())
+        elapsed = self._elapsed(cluster, observed)
+        intended = self._intended(desired, cluster, observed)
+        actions = plan(desired, cluster, observed, elapsed, self._site, intended)
+        pids = self._observer.nginx_pids(observed)
+        healing = frozenset(w.instance.name for w in wanted(desired, cluster, observed) if not w.gated)
+        for action in actions:
+            if isinstance(action, SignalInstance):
+                self._times.mark(facts.signalled(action.id))
+        carried = self._carrier.carry_out(actions, pids, healing)
+        self._switched(carried.switched, pids)
+        self._publish(flush)
+        waits = [t for t in (carried.next_in, self._publisher.next_in, self._due(cluster, observed, elapsed)) if t is not None]
+        return Outcome(
+            busy=bool(carried.begun) or decided,
+            next_in=min(waits, default=None),
+            active=_active(cluster),
+            problem=self.poll_error,
+        )
+
+    # Taking in
+
+    def _take_results(self) -> None:
+        for name, result in self._world.jobs.take():
+            if name == POLL_JOB:
+                self._polled(result)
+            elif name == PUSH_JOB:
+                self._pushed(result)
+            elif name.startswith(IMAGE_JOB):
+                self._images.finished(name.removeprefix(IMAGE_JOB), result)
+            elif name.startswith(INSTANCE_JOB):
+                self._carrier.finished(name, result)
+
+    def _polled(self, result: object) -> None:
+        if isinstance(result, ReconcilerError):
+            self.poll_error = result
+            return
+        if isinstance(result, Exception):
+            raise result
+        assert isinstance(result, Snapshot)
+        self.poll_error = None
+        self._snapshot = result
+        self._configuration.take(result)
+        self._reports, problems = read_reports(result.reports, self._site.server)
+        self._publisher.polled(result)
+        followed = follow(
+            result.cluster if self._options.status else None,
+            result.cluster_oid if self._options.status else None,
+            self._own,
+            epoch=self._options.epoch(),
+            accepted=not self._options.status,
+        )
+        self._notices = {condition.message: condition for condition in problems}
+        if followed.notice is not None:
+            self._options.say(followed.notice)
+        if followed.cluster is None:
+            self._own = None
+        elif self._own is None or followed.cluster is not self._own.cluster or followed.based_on != self._own.based_on:
+            self._keep(Copy(followed.cluster, followed.based_on, followed.reasons))
+
+    def _pushed(self, result: object) -> None:
+        outcome = self._publisher.finished(result)
+        if outcome.cluster is not None:
+            landed, oid, said = outcome.cluster
+            if self._own is None:
+                self._keep(Copy(landed, oid))
+            else:
+                self._keep(Copy(self._own.cluster, oid, self._own.reasons[said:]))
+        if outcome.poll:
+            self.poll()
+
+    def _desire(self) -> Desired:
+        desired = self._configuration.desired(self.cluster, self.observed)
+        if self._configuration.lacking(self.cluster, self.observed):
+            self.poll()
+        return desired
+
+    # Deciding
+
+    def _decide_all(self, desired: Desired, observed: Observed) -> bool:
+        """Decide until nothing changes. A sole member decides by itself; others only after their decision has landed."""
+        decided = False
+        for _ in range(DECISIONS_MOST):
+            cluster = self.cluster
+            self._report = self._make_report(desired, cluster, observed)
+            if not self._may_decide(cluster):
+                return decided
+            decision = decide(
+                desired,
+                cluster,
+                {**self._reports, self._site.server: self._report},
+                self._elapsed(cluster, observed),
+                decider=Decider(server=self._site.server, program=self._options.program),
+                fresh_epoch=self._options.epoch(),
+            )
+            if cluster is not None and decision.cluster == cluster:
+                return decided
+            for reason in decision.reasons:
+                self._options.say(reason)
+            if not self._sole(cluster):
+                self._publisher.propose(decision.cluster, self._own, decision.reasons)
+                return decided
+            decided = True
+            own = self._own
+            based_on = own.based_on if own is not None else None
+            self._keep(Copy(decision.cluster, based_on, (*(own.reasons if own is not None else ()), *decision.reasons)))
+            self.desired = desired = self._desire()
+        return decided
+
+    def _may_decide(self, cluster: ClusterState | None) -> bool:
+        if self._configuration.held is not None:
+            return False
+        if cluster is not None and self._site.server not in cluster.members:
+            return False
+        return not self._publisher.proposing
+
+    def _sole(self, cluster: ClusterState | None) -> bool:
+        """A sole member decides locally, once `members: [it]` has landed on the remote (DESIGN section 5)."""
+        if not self._options.status:
+            return True
+        own = self._own
+        return cluster is not None and cluster.members == (self._site.server,) and own is not None and own.based_on is not None
+
+    # Reporting
+
+    def _make_report(self, desired: Desired, cluster: ClusterState | None, observed: Observed) -> Report:
+        intended = self._intended(desired, cluster, observed) if cluster is not None else {}
+        troubles = (*self._notices.values(), *self._carrier.conditions(), *self._configuration.conditions())
+        return make_report(
+            desired,
+            cluster,
+            observed,
+            self._site,
+            intended,
+            self._report or self._reports.get(self._site.server),
+            identity=self._options.identity,
+            program=self._options.program,
+            verified_ms=self._verified_ms,
+            troubles=troubles,
+            retry=self.retry,
+        )
+
+    def _publish(self, flush: bool) -> None:
+        if self._options.status and self._report is not None:
+            self._publisher.publish(self._own, self._report, flush=flush)
+
+    def _unpublished(self) -> ReconcilerError | None:
+        error = self._publisher.error
+        if error is None:
+            return None
+        return Transient(
+            f"the cluster state cannot be pushed, so this server may not decide yet: {error}. Give it a key that may write "
+            "status/* branches, set `status: {remote: ...}` to a repository that it may write, or `status: off`"
+        )
+
+    # Nginx
+
+    def render(self, config: NginxConfig) -> Rendered:
+        """Render, remembering the result: the same configuration is asked for in every pass."""
+        found = self._rendered.get(config)
+        if found is None:
+            found = self._rendered[config] = render(config)
+        return found
+
+    def _intended(self, desired: Desired, cluster: ClusterState, observed: Observed) -> dict[str, Intended]:
+        wanted_configs = configs(desired, cluster, observed, self._site)
+        intended = {}
+        for name, config in wanted_configs.items():
+            intended[name] = Intended(config, self.render(config).fingerprint)
+        current = set(wanted_configs.values())
+        self._rendered = {config: text for config, text in self._rendered.items() if config in current}
+        return intended
+
+    def _switched(self, outcomes: Sequence[Switched], pids: Mapping[str, int]) -> None:
+        self._observer.switched(tuple(outcomes), pids)
+        times = [outcome.verified_ms for outcome in outcomes if outcome.verified_ms is not None]
+        if times:
+            self._verified_ms = round(max(times), 1)
+        for outcome in outcomes:
+            if not outcome.loaded:
+                self._options.say(f"{outcome.name} refused its configuration: {outcome.state.error}")
+
+    # Small parts
+
+    def _elapsed(self, cluster: ClusterState | None, observed: Observed) -> Elapsed:
+        reports = {**self._reports}
+        if self._report is not None:
+            reports[self._site.server] = self._report
+        current = set(facts.current(cluster, reports, observed))
+        self._times.keep_marks({facts.signalled(container.id) for container in observed.containers})
+        return self._times.update(current)
+
+    def _due(self, cluster: ClusterState, observed: Observed, elapsed: Elapsed) -> float | None:
+        """Seconds until a wait may be over: drains, old workers and back-offs are looked at every second while there are any."""
+        waiting = any(state.old_workers or state.loaded is None for state in observed.nginx.values()) or bool(observed.connections)
+        retrying = any(state.held for state in cluster.services.values()) or any(
+            i.status == "failed" for i in observed.images.values()
+        )
+        if waiting or _active(cluster):
+            return 0.5
+        return 5.0 if retrying or self._configuration.held is not None else None
+
+    def _warn(self, name: str, words: str) -> None:
+        services = self.desired.services if self.desired is not None else {}
+        instances = {
+            key.instance(slot, replica).name: str(key)
+            for key, s in services.items()
+            for slot in SLOTS
+            for replica in range(1, s.replicas + 1)
+        }
+        service = instances.get(name, name)
+        self._warnings[service] = words
+        self._options.say(words)
+
+    def _keep(self, own: Copy) -> None:
+        """Remember, durably, before anything is done because of it."""
+        self._own = own
+        document = {
+            "based_on": own.based_on,
+            "reasons": list(own.reasons),
+            "cluster": own.cluster.model_dump(mode="json", by_alias=True),
+        }
+        self._world.journal.write(CLUSTER_FILE, json.dumps(document, indent=1).encode())
+
+    def _load_own(self) -> Copy | None:
+        data = self._world.journal.read(CLUSTER_FILE)
+        if data is None:
+            return None
+        try:
+            document = json.loads(data)
+            return Copy(ClusterState.model_validate(document["cluster"]), document["based_on"], tuple(document["reasons"]))
+        except (ValueError, KeyError, TypeError):
+            self._options.say(f"{CLUSTER_FILE} in the state directory is damaged; going on from the remote's cluster state")
+            return None
+
+
+def _active(cluster: ClusterState) -> Mapping[str, str]:
+    return {
+        name: f"{state.rollout.phase}" + (f": {state.rollout.reason}" if state.rollout.reason else "")
+        for name, state in cluster.services.items()
+        if state.rollout is not None and state.rollout.phase in ACTIVE
+    }

@@ -1,0 +1,92 @@
+"""Which cluster state to go on from, when the remote's and this server's own copy differ (DESIGN section 6, Epoch)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import yaml
+from pydantic import ValidationError
+
+from reconciler.errors import Stalled
+from reconciler.model.cluster import SCHEMA, ClusterState
+
+
+@dataclass(frozen=True)
+class Copy:
+    """This server's own copy. `based_on` is the remote tip that it was made on; `reasons` are not pushed yet."""
+
+    cluster: ClusterState
+    based_on: str | None
+    reasons: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Followed:
+    """The state to go on from. `notice` says what was wrong with the remote's, when it was replaced by a rebuilt one."""
+
+    cluster: ClusterState | None
+    based_on: str | None
+    reasons: tuple[str, ...] = ()
+    notice: str | None = None
+
+
+def read_cluster(data: bytes | None) -> ClusterState | None:
+    """Parse the shared file. None when it is not there. Raises ValueError on garbage, Stalled on a newer schema."""
+    if data is None:
+        return None
+    try:
+        document = yaml.safe_load(data)
+    except yaml.YAMLError as error:
+        raise ValueError("status/cluster is not YAML") from error
+    if not isinstance(document, dict):
+        raise ValueError("status/cluster does not hold a cluster state")
+    schema = document.get("schema")
+    if isinstance(schema, int) and schema > SCHEMA:
+        raise Stalled(
+            f"status/cluster has schema {schema}, this program knows {SCHEMA}: upgrade this server's program", reason="NewerSchema"
+        )
+    try:
+        return ClusterState.model_validate(document)
+    except ValidationError as error:
+        raise ValueError(f"status/cluster is not a cluster state ({error.error_count()} problems)") from error
+
+
+def write_yaml(model: object) -> bytes:
+    """A model as the YAML text of a status file, keys in the models' order."""
+    document = model.model_dump(mode="json", by_alias=True, exclude_none=True)  # type: ignore[attr-defined]
+    return yaml.safe_dump(document, sort_keys=False, width=160, allow_unicode=True).encode()
+
+
+def follow(remote: bytes | None, remote_oid: str | None, own: Copy | None, *, epoch: str, accepted: bool) -> Followed:
+    """Choose.
+
+    remote, remote_oid: the shared file at the last poll. own: this server's copy, if it has one. epoch: fresh and random, used when
+    the remote's is lost and has to be rebuilt. accepted: this server's copy was already rebuilt on this very tip.
+    """
+    damage = None
+    try:
+        found = read_cluster(remote)
+    except ValueError as error:
+        found, damage = None, str(error)
+    if own is None:
+        return Followed(found, remote_oid, notice=damage)
+    if own.based_on == remote_oid or accepted:
+        return Followed(own.cluster, remote_oid, own.reasons)
+    if found is None:
+        what = damage or "status/cluster was deleted"
+    elif found.epoch != own.cluster.epoch:
+        return Followed(found, remote_oid)
+    elif found.generation < own.cluster.generation and not _ours(found, own.cluster):
+        what = f"status/cluster was rewound from generation {own.cluster.generation} to {found.generation}"
+    elif found.generation < own.cluster.generation or own.reasons:
+        return Followed(own.cluster, remote_oid, own.reasons)
+    else:
+        return Followed(found, remote_oid)
+    rebuilt = own.cluster.model_copy(update={"epoch": epoch, "generation": own.cluster.generation + 1})
+    reason = f"{what}; rebuilt from this server's copy under a new epoch"
+    return Followed(rebuilt, remote_oid, (reason, *own.reasons), notice=reason)
+
+
+def _ours(found: ClusterState, own: ClusterState) -> bool:
+    """Whether the remote's older state is a push of this server's that landed without its knowledge, so that nothing was lost."""
+    return found.decided_by.server == own.decided_by.server and found.members == own.members

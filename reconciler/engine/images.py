@@ -1,0 +1,61 @@
+"""What is known of images on this server, and the background jobs that bring them about."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from reconciler.engine.ports import DockerPort, GitPort, JobsPort
+from reconciler.errors import ReconcilerError, Transient
+from reconciler.model.action import PrepareImage
+from reconciler.model.observed import Image, ImageState
+
+JOB = "image:"
+
+
+class Images:
+    """Images by the reference that was asked for. What is present is not asked for again until something says it is not."""
+
+    def __init__(self, docker: DockerPort, git: GitPort, jobs: JobsPort) -> None:
+        self._docker = docker
+        self._git = git
+        self._jobs = jobs
+        self._states: dict[str, ImageState] = {}
+
+    def states(self) -> Mapping[str, ImageState]:
+        """For `Observed.images`."""
+        return dict(self._states)
+
+    def prepare(self, action: PrepareImage) -> None:
+        """Start the job. One image is pulled or built at a time; an image that is here already is a short job."""
+        self._states[action.reference] = ImageState(status="preparing")
+        self._jobs.submit(JOB + action.reference, lambda: self._bring(action), lane="images")
+
+    def finished(self, reference: str, result: object) -> None:
+        """Take the result of a job."""
+        if isinstance(result, Image):
+            self._states[reference] = ImageState(status="present", image=result)
+            return
+        transient = not isinstance(result, ReconcilerError) or isinstance(result, Transient)
+        lines = tuple(str(result).splitlines())
+        self._states[reference] = ImageState(
+            status="failed", error=lines[0] if lines else "failed", transient=transient, log=lines[1:]
+        )
+
+    def forget(self, reference: str | None = None) -> None:
+        """Ask Docker again before the next use: for one reference, or for all that were present."""
+        for known in [reference] if reference is not None else list(self._states):
+            state = self._states.get(known)
+            if state is not None and state.status == "present":
+                del self._states[known]
+
+    def _bring(self, action: PrepareImage) -> Image:
+        found = self._docker.image(action.reference)
+        if found is not None:
+            return found
+        if action.build is None:
+            return self._docker.pull(action.reference)
+        self._docker.build(action.reference, self._git.context(action.build), action.build.dockerfile)
+        built = self._docker.image(action.reference)
+        if built is None:
+            raise Transient(f"image {action.reference} was built and is not there")
+        return built

@@ -1,0 +1,139 @@
+"""Gathers `Observed`: one container list, and only those further questions whose answers can have changed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from reconciler.effects.probes import Target
+from reconciler.engine.ports import DockerPort, NginxPort, ProberPort, SecretsPort
+from reconciler.engine.redaction import redacted
+from reconciler.model.cluster import ClusterState
+from reconciler.model.desired import Desired
+from reconciler.model.observed import Container, Gate, ImageState, NginxState, Observed
+from reconciler.model.site import Site
+from reconciler.model.switched import Switched
+from reconciler.plan.ending import drained_names
+from reconciler.plan.gates import GateTarget, gate_targets
+
+CRASHES = 3
+"""Restarts by Docker during the gate after which nothing more is waited for."""
+
+
+@dataclass(frozen=True)
+class _Known:
+    """An nginx's state as it was last asked, for one process."""
+
+    pid: int
+    state: NginxState
+
+
+class Observer:
+    """Keeps what need not be asked again: the state of an nginx that nobody has touched."""
+
+    def __init__(self, docker: DockerPort, nginx: NginxPort, prober: ProberPort, secrets: SecretsPort, site: Site) -> None:
+        self._docker = docker
+        self._nginx = nginx
+        self._prober = prober
+        self._secrets = secrets
+        self._site = site
+        self._nginxes: dict[str, _Known] = {}
+
+    def observe(
+        self,
+        desired: Desired,
+        cluster: ClusterState | None,
+        images: Mapping[str, ImageState],
+        heals: Mapping[str, int],
+        warnings: Mapping[str, str],
+    ) -> Observed:
+        """What is there now. Raises Transient when Docker does not answer."""
+        containers, foreign = self._docker.containers()
+        named = {key: service.spec.secrets for key, service in desired.services.items() if service.spec.secrets}
+        base = Observed(
+            server=self._site.server,
+            containers=containers,
+            foreign=foreign,
+            networks=self._docker.networks(),
+            own_networks=frozenset(self._docker.own_networks()),
+            images=images,
+            nginx=self._nginx_states(containers),
+            busy_ports=self._busy(desired),
+            locals=self._secrets.digests(named) if named else {},
+            missing_secrets=self._secrets.missing(named) if named else {},
+            heals=heals,
+            warnings=warnings,
+        )
+        if cluster is None:
+            return base
+        gates = self._gates(desired, cluster, base)
+        connections = self._connections(desired, cluster, base)
+        return base.model_copy(update={"gates": gates, "connections": connections})
+
+    def switched(self, outcomes: tuple[Switched, ...], pids: Mapping[str, int]) -> None:
+        """Take over what a switch verified, so that it need not be asked again."""
+        for outcome in outcomes:
+            self._nginxes[outcome.name] = _Known(pids.get(outcome.name, 0), outcome.state)
+
+    def nginx_pids(self, observed: Observed) -> Mapping[str, int]:
+        """Process ids of the running nginxes' masters."""
+        return {c.name: c.pid for c in observed.containers if c.labels.role != "application" and c.running and c.pid}
+
+    def _nginx_states(self, containers: tuple[Container, ...]) -> Mapping[str, NginxState]:
+        states: dict[str, NginxState] = {}
+        for container in containers:
+            if container.labels.role == "application" or not container.running or not container.pid:
+                continue
+            known = self._nginxes.get(container.name)
+            settled = known is not None and known.pid == container.pid and known.state.loaded and not known.state.old_workers
+            if known is None or not settled:
+                port = self._site.host_generation_port if container.labels.role == "host" else self._site.generation_port
+                known = _Known(container.pid, self._nginx.state(container.name, container.pid, port))
+                self._nginxes[container.name] = known
+            states[container.name] = known.state
+        self._nginxes = {name: known for name, known in self._nginxes.items() if name in states}
+        return states
+
+    def _gates(self, desired: Desired, cluster: ClusterState, observed: Observed) -> Mapping[str, Gate]:
+        targets = gate_targets(desired, cluster, observed)
+        self._prober.watch({identity: _probe(target) for identity, target in targets.items()})
+        gates = self._prober.gates()
+        return {i: self._cleared(targets[i], gate, desired) for i, gate in gates.items() if i in targets}
+
+    def _cleared(self, target: GateTarget, gate: Gate, desired: Desired) -> Gate:
+        """The last words of a failed container go into a status commit: without secrets and values of its environment."""
+        service = desired.service_at(target.instance.service, target.container.labels.spec)
+        if gate.state != "failed" or not gate.log or service is None:
+            return gate
+        values = [value for _, value in service.spec.env]
+        log = self._secrets.redact(service.key, service.spec.secrets, redacted(gate.log, values))
+        return gate.model_copy(update={"log": log})
+
+    def _connections(self, desired: Desired, cluster: ClusterState, observed: Observed) -> Mapping[str, int]:
+        counted = {}
+        for instance in drained_names(cluster, observed.server):
+            application = observed.of(instance)
+            if application is None or not application.running:
+                continue
+            owner = observed.of(instance, "sidecar") or application
+            service = desired.service_at(instance.service, application.labels.spec) or desired.services.get(instance.service)
+            state = cluster.services.get(str(instance.service))
+            port = service.spec.port if service is not None else state.container_port if state is not None else 0
+            if owner.pid and port:
+                counted[application.id] = self._nginx.connections(owner.pid, port)
+        return counted
+
+    def _busy(self, desired: Desired) -> frozenset[int]:
+        if self._site.address is None or not any(service.spec.publish for service in desired.services.values()):
+            return frozenset()
+        return self._docker.ports_in_use(self._site.address)
+
+
+def _probe(target: GateTarget) -> Target:
+    container = target.container
+    ended = None
+    if container.status in ("exited", "dead"):
+        ended = f"exited with code {container.exit_code}"
+    elif container.restarts >= CRASHES:
+        ended = f"crashed {container.restarts} times, the last time with code {container.exit_code}"
+    return Target(health=target.health, address=target.owner.address, port=target.port, pid=container.pid, ended=ended)

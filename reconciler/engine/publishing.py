@@ -1,0 +1,160 @@
+"""Pushes what a pass has to say: the cluster state and this server's report, in one push (DESIGN section 5)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from reconciler.engine.following import Copy, read_cluster, write_yaml
+from reconciler.engine.ports import ClockPort, GitPort, JobsPort, Publication, Published, Snapshot
+from reconciler.engine.pushes import Pushes
+from reconciler.engine.reports import read_report
+from reconciler.errors import ReconcilerError
+from reconciler.model.cluster import ClusterState
+from reconciler.model.report import Report
+from reconciler.render.messages import cluster_message, report_message
+from reconciler.render.status_page import status_page
+
+PUSH_JOB = "push"
+CLUSTER = "cluster"
+
+
+class _World(Protocol):
+    @property
+    def git(self) -> GitPort: ...
+    @property
+    def clock(self) -> ClockPort: ...
+    @property
+    def jobs(self) -> JobsPort: ...
+
+
+@dataclass(frozen=True)
+class _Sent:
+    """What a push under way carries."""
+
+    cluster: ClusterState | None
+    said: int
+    report: Report | None
+
+
+@dataclass(frozen=True)
+class PushOutcome:
+    """What to do after a push. `cluster`: (landed state, its commit, how many of the copy's reasons it told)."""
+
+    cluster: tuple[ClusterState, str, int] | None = None
+    poll: bool = False
+
+
+class Publisher:
+    """Knows what the remote has, as far as this server can know it."""
+
+    def __init__(self, world: _World, server: str, per_minute: int, lane: str) -> None:
+        self._world = world
+        self._server = server
+        self._lane = lane
+        self._pushes = Pushes(world.clock, per_minute)
+        self._cluster: ClusterState | None = None
+        self._report: Report | None = None
+        self._report_parent: str | None = None
+        self._proposal: tuple[ClusterState, str | None, tuple[str, ...]] | None = None
+        self._sent: _Sent | None = None
+        self.next_in: float | None = None
+
+    @property
+    def proposing(self) -> bool:
+        """A decision is on its way; nothing is decided until it has landed or was overtaken."""
+        return self._proposal is not None
+
+    @property
+    def error(self) -> str | None:
+        """Why the last push failed; None when it did not."""
+        return self._pushes.error
+
+    @property
+    def count(self) -> int:
+        """Pushes made so far."""
+        return self._pushes.count
+
+    @property
+    def pending(self) -> bool:
+        """Whether something is still to be pushed or on its way."""
+        return self._sent is not None or self.next_in is not None
+
+    def polled(self, snapshot: Snapshot) -> None:
+        """A fetch tells what the remote has now. A proposal that was made on another tip is overtaken."""
+        self._report_parent = snapshot.report_oids.get(self._server)
+        raw = snapshot.reports.get(self._server)
+        found = read_report(self._server, raw) if raw is not None else None
+        self._report = found if isinstance(found, Report) else None
+        try:
+            self._cluster = read_cluster(snapshot.cluster)
+        except (ValueError, ReconcilerError):
+            self._cluster = None
+        if self._proposal is not None and self._proposal[1] != snapshot.cluster_oid and self._sent is None:
+            self._proposal = None
+
+    def propose(self, cluster: ClusterState, own: Copy | None, reasons: tuple[str, ...]) -> None:
+        """A decision that counts only once it has landed on the tip that it was made on."""
+        self._proposal = (cluster, own.based_on if own is not None else None, reasons)
+
+    def publish(self, own: Copy | None, report: Report, *, flush: bool) -> None:
+        """Start a push if there is something to say and the budget allows it."""
+        self.next_in = None
+        publications, sent = self._publications(own, report)
+        if not publications or self._sent is not None:
+            return
+        wait = self._pushes.wait(urgent=flush or self._proposal is not None)
+        if wait > 0:
+            self.next_in = wait
+            return
+        when = self._world.clock.wall()
+        if self._world.jobs.submit(PUSH_JOB, lambda: self._world.git.publish(publications, when), lane=self._lane):
+            self._sent = sent
+            self._pushes.started()
+
+    def finished(self, result: object) -> PushOutcome:
+        """Take the result of a push."""
+        sent, self._sent = self._sent, None
+        assert sent is not None
+        if isinstance(result, ReconcilerError):
+            self._pushes.failed(str(result))
+            return PushOutcome()
+        if isinstance(result, Exception):
+            raise result
+        assert isinstance(result, Published)
+        report_oid = result.landed.get(self._server)
+        if sent.report is not None and report_oid is not None:
+            self._report, self._report_parent = sent.report, report_oid
+        cluster_oid = result.landed.get(CLUSTER)
+        landed = None
+        if sent.cluster is not None and cluster_oid is not None:
+            self._cluster = sent.cluster
+            landed = (sent.cluster, cluster_oid, sent.said)
+            self._proposal = None
+        if result.tips:
+            self._proposal = None  # somebody else was first: fetch, decide again
+        if result.error is not None:
+            self._pushes.failed(result.error)
+        else:
+            self._pushes.succeeded()
+        return PushOutcome(cluster=landed, poll=bool(result.tips))
+
+    def _publications(self, own: Copy | None, report: Report) -> tuple[list[Publication], _Sent]:
+        publications: list[Publication] = []
+        cluster: ClusterState | None = None
+        said = 0
+        if self._proposal is not None:
+            cluster, parent, reasons = self._proposal
+            publications.append(self._of_cluster(cluster, parent, reasons))
+        elif own is not None and own.cluster != self._cluster and own.cluster.decided_by.server == self._server:
+            cluster, said = own.cluster, len(own.reasons)
+            publications.append(self._of_cluster(cluster, own.based_on, own.reasons))
+        told = report if report != self._report else None
+        if told is not None:
+            files = {"report.yaml": write_yaml(report)}
+            publications.append(Publication(self._server, files, self._report_parent, report_message(self._report, report)))
+        return publications, _Sent(cluster, said, told)
+
+    def _of_cluster(self, cluster: ClusterState, parent: str | None, reasons: tuple[str, ...]) -> Publication:
+        files = {"cluster.yaml": write_yaml(cluster), "README.md": status_page(cluster).encode()}
+        return Publication(CLUSTER, files, parent, cluster_message(self._server, reasons, cluster))

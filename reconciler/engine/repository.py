@@ -1,0 +1,131 @@
+"""The repository as the engine sees it: one poll brings a snapshot, one push carries everything there is to say."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping, Sequence
+
+from reconciler.effects.git import GitRepository
+from reconciler.engine.ports import Publication, Published, Snapshot
+from reconciler.errors import ReconcilerError, Transient
+from reconciler.model.desired import Build, Revision
+from reconciler.model.revision import Landed, Refs, RefUpdate, Rejected
+from reconciler.model.source import Files, SourceFile
+
+CLUSTER = "cluster"
+READ = (".yaml", ".yml", ".json")
+STALE_POLLS = 2
+"""Polls that a status ref may lack this server's last push, as a lagging replica does, before it counts as rewound."""
+
+
+class Repository:
+    """Wraps `GitRepository`; its methods may be called from different threads, one at a time."""
+
+    def __init__(self, git: GitRepository, server: str) -> None:
+        self._git = git
+        self._server = server
+        self._lock = threading.RLock()
+        self._opened = False
+        self._files: dict[str, Files] = {}
+        self._blobs: dict[str, bytes] = {}
+        self._stale: dict[str, int] = {}
+        self._last: Refs | None = None
+
+    def poll(self, needed: frozenset[str]) -> Snapshot:
+        """One fetch, and the files of the tip and of the `needed` revisions. Raises Transient."""
+        with self._lock:
+            if not self._opened:
+                self._git.open()
+                self._opened = True
+            refs = self._git.fetch()
+            status = self._believed(refs)
+            wanted = {refs.config, *needed}
+            self._files = {sha: files for sha, files in self._files.items() if sha in wanted}
+            for sha in sorted(wanted - self._files.keys()):
+                try:
+                    self._files[sha] = self._read(sha)
+                except ReconcilerError:
+                    if sha == refs.config:
+                        raise  # an old revision that cannot be read is reported by name where it is missed
+            self._keep(frozenset(self._files) - {refs.config})
+            used = {file.oid for files in self._files.values() for file in files.values()}
+            self._blobs = {oid: data for oid, data in self._blobs.items() if oid in used}
+            tip = self._git.commit_info(refs.config)
+            cluster_oid = status.get(CLUSTER)
+            reports = {name: oid for name, oid in status.items() if name != CLUSTER}
+            found = {name: self._git.read_file(oid, "report.yaml") for name, oid in reports.items()}
+            return Snapshot(
+                revision=Revision(sha=refs.config, subject=tip.subject),
+                files=dict(self._files),
+                subjects={refs.config: tip.subject},
+                cluster=self._git.read_file(cluster_oid, "cluster.yaml") or b"" if cluster_oid else None,
+                cluster_oid=cluster_oid,
+                reports={name: data for name, data in found.items() if data is not None},
+                report_oids=reports,
+                rewritten=refs.forced.old if refs.forced is not None else None,
+                stale=frozenset(refs.stale),
+            )
+
+    def publish(self, publications: Sequence[Publication], when: int) -> Published:
+        """Commit and push. Raises Transient when even that cannot be tried."""
+        with self._lock:
+            updates = []
+            for publication in publications:
+                sha = self._git.commit(publication.files, publication.parent, publication.message, author=self._server, when=when)
+                updates.append(RefUpdate(ref=publication.ref, new=sha, expected_old=publication.parent))
+            results = self._git.push(updates)
+            landed: dict[str, str | None] = {}
+            tips: dict[str, str | None] = {}
+            error = None
+            for update in updates:
+                result = results[update.ref]
+                if isinstance(result, Landed):
+                    landed[update.ref] = update.new
+                elif isinstance(result, Rejected):
+                    tips[update.ref] = result.tip
+                else:
+                    error = result.reason
+            return Published(landed=landed, tips=tips, error=error)
+
+    def context(self, build: Build) -> Mapping[str, tuple[int, bytes]]:
+        """The files of a build context, by path. Raises Transient."""
+        with self._lock:
+            return {path: (mode, self._git.read_blob(oid)) for path, mode, oid in build.files}
+
+    def _believed(self, refs: Refs) -> Mapping[str, str]:
+        """The status refs to go by: one that lacks our last push is not believed at once (FAULTS 38)."""
+        believed = dict(refs.status)
+        self._stale = {ref: count for ref, count in self._stale.items() if ref in refs.stale}
+        for ref, stale in refs.stale.items():
+            self._stale[ref] = self._stale.get(ref, 0) + 1
+            before = self._last.status.get(ref) if self._last is not None else None
+            if stale.behind and self._stale[ref] < STALE_POLLS and before is not None:
+                believed[ref] = before
+                continue
+            self._git.accept(ref)
+        self._last = Refs(config=refs.config, status=believed)
+        return believed
+
+    def _read(self, revision: str) -> Files:
+        files = {}
+        for path, entry in self._git.read_tree(revision).items():
+            name = path.rsplit("/", 1)[-1]
+            data = None
+            if entry.is_file and (name.endswith(READ) or name.startswith("Dockerfile")):
+                data = self._blobs.get(entry.oid)
+                if data is None:
+                    data = self._blobs[entry.oid] = self._git.read_blob(entry.oid)
+            files[path] = SourceFile(path=path, mode=entry.mode, oid=entry.oid, data=data)
+        return files
+
+    def _keep(self, revisions: frozenset[str]) -> None:
+        """What is live stays readable, whatever becomes of the branches."""
+        kept = self._git.kept()
+        for sha in sorted(revisions - set(kept.values())):
+            try:
+                self._git.keep(f"live/{sha}", sha)
+            except Transient:
+                continue  # it is not in the clone: nothing to hold on to
+        for name, sha in kept.items():
+            if name.startswith("live/") and sha not in revisions:
+                self._git.drop(name)
