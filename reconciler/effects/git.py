@@ -30,7 +30,10 @@ _ACCEPTED = (" ", "*", "+", "=")
 
 
 class GitRepository(GitReader):
-    """The config and status branches, through a clone at `path` that this process alone uses (the caller holds the lock)."""
+    """The config and status branches, through a clone at `path`.
+
+    This process alone may use it (the caller holds the state directory's lock), one thread at a time.
+    """
 
     def __init__(self, path: Path, settings: GitSettings) -> None:
         super().__init__(path, settings)
@@ -56,7 +59,7 @@ class GitRepository(GitReader):
             config, seen = refs[CONFIG], refs.get(SEEN)
             rewritten = seen is not None and not self.is_ancestor(seen, config)
             if seen != config:
-                self._command.set_refs(self._clone.path, {SEEN: config})
+                self._set_refs({SEEN: config})
             return Refs(
                 config=config,
                 status=_below(refs, STATUS),
@@ -71,7 +74,7 @@ class GitRepository(GitReader):
             self._objects.commit(sha)
         with self._files():
             if self._clone.refs(KEPT).get(KEPT + _checked(name)) != sha:
-                self._command.set_refs(self._clone.path, {KEPT + name: sha})
+                self._set_refs({KEPT + name: sha})
 
     def drop(self, name: str) -> None:
         """Let go of a kept revision. Dropping what is not kept does nothing."""
@@ -113,7 +116,7 @@ class GitRepository(GitReader):
             record: dict[str, str | None] = {PUSHED + ref: sha for ref, sha in new.items()}
             record |= {STATUS + ref: new[ref] for ref in accepted}
             with suppress(Transient):  # what has landed has landed, even if the disk is full; the next fetch sees it
-                self._command.set_refs(self._clone.path, record)
+                self._set_refs(record)
             return results
 
     def _push(self, updates: Sequence[RefUpdate]) -> tuple[frozenset[str], str]:
@@ -172,10 +175,19 @@ class GitRepository(GitReader):
                 stale[ref] = Stale(ours, tip, behind=tip is None or self.is_ancestor(tip, ours))
         return stale
 
+    def _set_refs(self, refs: Mapping[str, str | None]) -> None:
+        """Write refs of ours. A lock in the way is left over (from a git that was out of time), as nobody else writes here."""
+        try:
+            self._command.set_refs(self._clone.path, refs)
+        except Transient:
+            if not self._clone.clear_left_overs():
+                raise
+            self._command.set_refs(self._clone.path, refs)
+
     def _delete(self, ref: str) -> None:
         with self._files():
             if ref in self._clone.refs(ref):
-                self._command.set_refs(self._clone.path, {ref: None})
+                self._set_refs({ref: None})
 
     def _collect_garbage(self) -> None:
         """Pack what many small fetches left. What is younger than two hours stays: it may be a commit about to be pushed."""

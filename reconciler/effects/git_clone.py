@@ -28,7 +28,7 @@ _HEAD = b"ref: refs/heads/none\n"
 _REF = re.compile(rb"^[0-9a-f]{40}\n?$")
 _PACKED = re.compile(r"^([0-9a-f]{40}) (refs/\S+)$")
 _LITTER = re.compile(r"^(tmp_.*|\.tmp-.*|incoming-.*|.*\.keep)$")
-_ORPHANS_END_S = 5.0
+_ORPHANS_END_S = 3.0
 _CLEAN_LOOKS = 2  # one look may fall into the instant in which a process is being replaced and has no environment
 
 

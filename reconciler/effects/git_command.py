@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from reconciler.effects import process
@@ -34,7 +35,7 @@ class GitCommand:
         except process.Failed as error:
             raise Transient(str(error)) from error
 
-    def set_refs(self, clone: Path, refs: dict[str, str | None]) -> None:
+    def set_refs(self, clone: Path, refs: Mapping[str, str | None]) -> None:
         """Set refs by full name, or delete them (None), all or nothing. Raises Transient."""
         if not refs:
             return

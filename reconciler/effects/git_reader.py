@@ -16,6 +16,7 @@ from reconciler.errors import Transient
 from reconciler.model.revision import CommitInfo, TreeEntry
 
 _SHA_LENGTH = 40
+_ANCESTRY_MAX = 4_096
 
 
 class GitReader:
@@ -103,6 +104,8 @@ class GitReader:
             if done.code not in (0, 1):
                 self._clone.mark_damaged()
                 raise Transient(f"the history of {descendant[:10]} cannot be read; the next fetch makes the clone anew")
+            if len(self._ancestry) >= _ANCESTRY_MAX:
+                self._ancestry.clear()
             self._ancestry[ancestor, descendant] = done.code == 0
         return self._ancestry[ancestor, descendant]
 

@@ -119,7 +119,6 @@ class GitSettings:
 def environment(settings: GitSettings, clone: Path, remote: Remote | None) -> dict[str, str]:
     """The whole environment of a git command that works in `clone` and, unless None, talks to `remote`."""
     entries = [
-        ("safe.directory", str(clone)),
         ("core.hooksPath", os.devnull),
         ("core.fsync", "objects,reference"),
         ("gc.auto", "0"),

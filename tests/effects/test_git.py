@@ -444,6 +444,9 @@ def test_a_repository_of_another_user_is_used_as_told(tmp_path: Path, origin: Or
     repository.fetch()
     subprocess.run(["chown", "-R", "12345:12345", tmp_path / "c"], check=True)
     assert repository.fetch().config == origin.tip()
+    subprocess.run(["chown", "-R", "12345:12345", origin.path], check=True)
+    with pytest.raises(GitUnavailable, match="belongs to another user; give it to this one"):
+        repository.fetch()
 
 
 def test_the_machine_and_user_configuration_of_git_have_no_say(

@@ -172,7 +172,8 @@ def test_a_remote_that_hangs_in_mid_pack_holds_nothing_up_and_leaves_nothing(
 ) -> None:
     """FAULTS 30, 31: every attempt ends in time, with its whole process group; half packs do not pile up."""
     repository = over_http(tmp_path, http, timeout_s=1.5)
-    origin.commit({**CONFIG, "large": os.urandom(3_000_000)}, "Large")
+    many = {f"file{number}": b"%d" % number for number in range(150)}  # enough for git to keep the pack as it comes
+    origin.commit({**CONFIG, **many, "large": os.urandom(3_000_000)}, "Large")
     http.hang = "upload-pack"
     for _ in range(2):
         started = time.monotonic()

@@ -152,6 +152,22 @@ def test_a_running_daemon_repairs_its_clone_without_a_restart(tmp_path: Path, or
     assert git(clone, "fsck", "--strict", "--full", "--no-dangling") == ""
 
 
+def test_locks_left_by_a_git_that_ran_out_of_time_do_not_last(tmp_path: Path, origin: Origin) -> None:
+    """FAULTS 37: not even on refs that no fetch touches."""
+    clone = tmp_path / "clone"
+    repository = opened(clone, origin)
+    repository.keep("live", repository.fetch().config)
+    for lock in ("refs/reconciler/seen.lock", "refs/reconciler/kept/live.lock", "packed-refs.lock"):
+        (clone / lock).parent.mkdir(exist_ok=True)
+        (clone / lock).touch()
+        origin.commit({**CONFIG, lock: b""}, "News")
+        config = repository.fetch().config
+        assert config == origin.tip()
+        repository.keep("live", config)
+        repository.drop("live")
+        assert repository.kept() == {}
+
+
 def test_a_damaged_file_content_is_noticed_when_read_and_healed_by_the_next_fetch(tmp_path: Path, origin: Origin) -> None:
     """FAULTS 37: even if every process lives for one pass alone (`--once`)."""
     clone = tmp_path / "clone"
