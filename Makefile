@@ -50,7 +50,7 @@ static: setup
 .PHONY: check
 check: static ## lint, types, layers and the unit tests: seconds, no Docker
 	@tools/machine programs
-	$(PYTEST) --quiet --without-docker $(UNIT) $(ARGS)
+	$(PYTEST) --quiet --without-docker -m "not slow" $(UNIT) $(ARGS)
 
 .PHONY: format
 format: setup ## format the code
