@@ -119,6 +119,28 @@ def test_a_rotated_token_is_used_without_a_restart(tmp_path: Path, http: HttpRem
         repository.fetch()
 
 
+def test_status_may_have_a_repository_and_a_token_of_its_own(tmp_path: Path, http: HttpRemote, origin: Origin) -> None:
+    """The credential of the config can be read-only: neither is sent to the other's repository."""
+    status = Origin(tmp_path / "status" / "origin.git")
+    other = HttpRemote(status.path.parent, "status-t0ken")
+    try:
+        (tmp_path / "config-token").write_text(TOKEN)
+        (tmp_path / "status-token").write_text("status-t0ken")
+        repository = opened(
+            tmp_path / "clone",
+            f"http://127.0.0.1:{http.port}/origin.git",
+            token_file=tmp_path / "config-token",
+            status_url=f"http://127.0.0.1:{other.port}/origin.git",
+            status_token_file=tmp_path / "status-token",
+        )
+        assert repository.fetch().config == origin.tip()
+        new, outcome = pushed(repository, None)
+        assert (outcome, status.tip("status/lon1-a"), origin.tip("status/lon1-a")) == (Landed(), new, None)
+        assert repository.fetch().status == {"lon1-a": new}
+    finally:
+        other.close()
+
+
 @pytest.mark.parametrize(
     ("status", "reason", "advice"),
     [
@@ -136,9 +158,10 @@ def test_what_the_host_refuses_is_said_in_a_line_and_passes(
     """FAULTS 29: the last good state stays readable, the next fetch after the fault succeeds."""
     repository = over_http(tmp_path, http)
     config = repository.fetch().config
-    http.status = status
+    http.status, http.requests = status, 0
     with pytest.raises(GitUnavailable, match=advice) as error:
         repository.fetch()
+    assert http.requests == 1, "trying again is not this layer's business"
     assert error.value.reason == reason
     assert "\n" not in str(error.value)
     assert f"http://127.0.0.1:{http.port}/origin.git" in str(error.value)
