@@ -70,7 +70,7 @@ class HealthSource(SourceModel):
 class PublicSource(SourceModel):
     """An entry at the edge."""
 
-    hosts: Annotated[tuple[g.Host, ...], Field(min_length=1), g.Distinct] | None = Field(None, description="any host if not given")
+    hosts: Annotated[tuple[g.Host, ...], g.NOT_EMPTY, g.DISTINCT] | None = Field(None, description="any host if not given")
     path: g.UrlPath = "/"
     rewrite: g.UrlPath | None = Field(
         None, description="replaces `path` at the front; the path is passed on unchanged if not given"
@@ -154,15 +154,13 @@ class ServiceSource(SourceModel):
     internal_port: g.Port | None = Field(None, description="the port on localhost for consumers, only to resolve a collision")
     servers_count: int = Field(1, ge=1, le=1000)
     server_zone: g.Name | None = None
-    servers: Annotated[tuple[g.Name, ...], Field(min_length=1), g.Distinct] | None = Field(
-        None, description="pins to these servers"
-    )
+    servers: Annotated[tuple[g.Name, ...], g.NOT_EMPTY, g.DISTINCT] | None = Field(None, description="pins to these servers")
     replicas: int = Field(1, ge=1, le=99, description="per server")
     needs: Mapping[g.Alias, g.Name] | None = Field(None, description="alias -> service; {} for none; every service if not given")
     health: HealthSource | None = None
     public: Public | None = None
     volumes: Volumes | None = None
-    secrets: Annotated[tuple[g.SecretName, ...], g.Distinct] | None = None
+    secrets: Annotated[tuple[g.SecretName, ...], g.DISTINCT] | None = None
     env: g.Variables | None = None
     command: g.SomeWords | None = None
     entrypoint: g.Words | None = None
@@ -172,9 +170,9 @@ class ServiceSource(SourceModel):
     stop_signal: g.Signal | None = None
     init: bool = False
     read_only: bool = Field(False, description="the container's root file system")
-    tmpfs: Annotated[tuple[g.ContainerPath, ...], g.Distinct] | None = None
+    tmpfs: Annotated[tuple[g.ContainerPath, ...], g.DISTINCT] | None = None
     privileged: bool = Field(False, description="refused unless the server's own policy allows it")
-    cap_add: Annotated[tuple[g.Capability, ...], g.Distinct] | None = Field(None, description="as privileged")
+    cap_add: Annotated[tuple[g.Capability, ...], g.DISTINCT] | None = Field(None, description="as privileged")
     rollout: RolloutSource | None = None
     drain: DrainSource | None = None
     suspend: bool = False

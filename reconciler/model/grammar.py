@@ -66,6 +66,24 @@ class Grammar:
         return {**handler(schema), "pattern": f"^({self.pattern})$", "maxLength": self.longest}
 
 
+@dataclass(frozen=True)
+class NotEmpty:
+    """Metadata of a list: at least one entry as written, so that a list of faulty entries is not also called empty."""
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_after_validator_function(_some, handler(source))
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        found = handler(schema)
+        return {**found, "minItems": 1} if found.get("type") == "array" else found
+
+
+def _some(value: tuple[str, ...]) -> tuple[str, ...]:
+    if not value:
+        raise ValueError("expected at least one entry")
+    return value
+
+
 def _duration(value: object) -> float:
     found = seconds(value) if isinstance(value, str) else value
     if isinstance(found, bool) or not isinstance(found, int | float) or not 0 <= found <= 86400 * 7:
@@ -110,12 +128,6 @@ def _words(value: object) -> object:
     if isinstance(value, tuple | list):
         return tuple(_text(word) for word in value)
     raise ValueError("expected a list of words, or one text")
-
-
-def _some(value: tuple[str, ...]) -> tuple[str, ...]:
-    if not value:
-        raise ValueError("expected at least one word")
-    return value
 
 
 def _distinct(value: tuple[str, ...]) -> tuple[str, ...]:
@@ -208,8 +220,9 @@ Duration = Annotated[float, BeforeValidator(_duration, json_schema_input_type=st
 PositiveDuration = Annotated[Duration, AfterValidator(_positive_duration)]
 Size = Annotated[int, BeforeValidator(_size, json_schema_input_type=str | int)]
 Words = Annotated[tuple[str, ...], BeforeValidator(_words, json_schema_input_type=str | tuple[Text, ...])]
-SomeWords = Annotated[Words, AfterValidator(_some)]
-Distinct = AfterValidator(_distinct)
+SomeWords = Annotated[Words, NotEmpty()]
+DISTINCT = AfterValidator(_distinct)
+NOT_EMPTY = NotEmpty()
 Variable = Annotated[
     str, Grammar(r"[A-Za-z_][A-Za-z0-9_]*", "a variable's name of letters, digits and _, not beginning with a digit")
 ]

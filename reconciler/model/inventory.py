@@ -33,6 +33,6 @@ class ClusterFile(SourceModel):
 
     servers: Mapping[g.Name, ServerSource] = Field(min_length=1)
     rollout: RolloutDefaults = RolloutDefaults()
-    allow_removals: Annotated[tuple[g.RemovalTarget, ...], g.Distinct] = Field(
+    allow_removals: Annotated[tuple[g.RemovalTarget, ...], g.DISTINCT] = Field(
         (), description="project, project/env or project/env/service that may be removed together with many others"
     )

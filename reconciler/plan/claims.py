@@ -26,13 +26,16 @@ def conflicts(services: Iterable[DesiredService], held: Iterable[DesiredService]
     for service in services:
         for claim in claims(service):
             claimants.setdefault(claim, []).append(service.key)
+    told: set[tuple[ServiceKey, ServiceKey, str]] = set()
     for claim, keys in sorted(claimants.items()):
         ranked = sorted(keys, key=lambda key: (holders.get(claim) != key, key))
         kind, name = claim
         if kind == "name" and name in RESERVED:
             yield from ((key, f"the name {name} belongs to the reconciler's own nginx; rename the service") for key in ranked)
         for key in ranked[1:]:
-            if kind in ("name", "route") or not _same_environment(key, ranked[0]):
+            shareable = kind not in ("name", "route") and _same_environment(key, ranked[0])
+            if not shareable and (key, ranked[0], kind) not in told:
+                told.add((key, ranked[0], kind))  # once, not for each of the names that an instance has
                 yield key, _why(kind, name, ranked[0], key)
 
 

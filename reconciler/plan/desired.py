@@ -81,9 +81,10 @@ def validate(files: Files, policy: Policy, server: str | None = None) -> list[Pr
     inventory = _inventory(sources, server or "", None)
     found = _resolution(sources, inventory, files, policy, None, known=server is not None or sources.cluster is not None)
     stalled = [
-        _at(found.sources, key, f"{key.service}: {service.stalled}")
-        for key, service in found.services.items()
-        if service.stalled is not None
+        project.problem(f"{service.key.service}: {why}", service.key.service)
+        for project in sources.projects.values()
+        for service in _services(project, files).values()
+        if (why := _servers(service, inventory)[1]) is not None
     ]
     return sorted({*sources.cluster_problems, *stalled, *(problem for problems in found.invalid.values() for problem in problems)})
 
@@ -161,9 +162,6 @@ def _placed(
     source, key = service.source, service.key
     servers, stalled = _servers(service, inventory)
     warnings += _warnings(project, service, inventory)
-    if service.open_volumes:
-        paths = ", ".join(service.open_volumes)
-        stalled = f"its image declares the volume {paths}; name it under volumes:, or write stateless: true if the data may go"
     rollout = source.rollout
     deadline = rollout.progress_deadline if rollout is not None else None
     return DesiredService(
@@ -194,7 +192,15 @@ def _placed(
 
 
 def _servers(service: Service, inventory: Inventory) -> tuple[tuple[str, ...], str | None]:
-    """Where a service is placed, and why it cannot be placed as asked."""
+    """Where a service is placed, and why it cannot be placed or started as asked."""
+    servers, why = _placement(service, inventory)
+    if service.open_volumes:
+        paths = ", ".join(service.open_volumes)
+        why = f"its image declares the volume {paths}; name it under volumes:, or write stateless: true if the data may go"
+    return servers, why
+
+
+def _placement(service: Service, inventory: Inventory) -> tuple[tuple[str, ...], str | None]:
     source = service.source
     if inventory.alone:
         return tuple(inventory.servers), None
