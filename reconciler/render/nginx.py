@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from functools import lru_cache
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
@@ -22,6 +23,7 @@ class Rendered:
     fingerprint: str
 
 
+@lru_cache(maxsize=1024)  # every pass asks again for what has not changed
 def render(config: NginxConfig) -> Rendered:
     """Write the configuration of one nginx.
 

@@ -202,6 +202,39 @@ def test_a_slow_upload_that_spans_a_switch_needs_the_other_slot_as_backup(
     assert [item.body for item in new.seen if item.target == "/upload"] == ([20] if backup else [])
 
 
+@pytest.mark.parametrize(("backup", "status"), [(True, 200), (False, 502)])
+def test_a_client_that_had_said_nothing_before_the_switch_reaches_the_slot_that_lives(
+    rig: Rig, free_port: FreePort, eventually: Eventually, backup: bool, status: int
+) -> None:
+    """An old worker serves it by the old configuration, two seconds after or ten (NGINX.md, the switch must be verified)."""
+    old, new = Backend("old"), Backend("new")
+    ports = free_port(), free_port()
+    before = edge(*ports, Peer(address=old.address), *((Peer(address=new.address, backup=True),) if backup else ()))
+    running = rig.start("nginx", before)
+    with socket.create_connection(("127.0.0.1", ports[0]), 15) as client:
+        assert all(request(ports[0]).status == 200 for _ in range(20))
+        assert running.switch(render(edge(*ports, Peer(address=new.address)))).loaded
+        eventually(lambda: old_workers(running) == 1, 5, "the end of the old worker that has no client")
+        old.remove()
+        client.sendall(b"GET /late HTTP/1.1\r\nHost: shop.example\r\nConnection: close\r\n\r\n")
+        assert read_answer(client).status == status
+
+
+def test_a_silent_client_holds_an_old_worker_no_longer_than_the_header_timeout(
+    rig: Rig, free_port: FreePort, eventually: Eventually
+) -> None:
+    config = edge(free_port(), free_port())
+    short = ("client_header_timeout 10s;", "client_header_timeout 1s;")
+    running = rig.start("nginx", config, variant(render(config), 0, short).text)
+    with socket.create_connection(("127.0.0.1", config.http_ports[0]), 15) as client:
+        assert all(request(config.http_ports[0]).status == 503 for _ in range(20))
+        outcome = running.switch(variant(render(config), 1, short))
+        assert outcome.loaded
+        assert outcome.state.old_workers >= 1
+        eventually(lambda: old_workers(running) == 0, 4, "the end of the old worker")
+        assert client.recv(1) == b""
+
+
 @pytest.mark.parametrize(("remedy", "served_by"), [(True, "live"), (False, "backup")])
 def test_one_failed_connect_does_not_send_everybody_to_the_backup(
     rig: Rig, free_port: FreePort, remedy: bool, served_by: str
