@@ -97,10 +97,6 @@ class Nginx:
         with suppress(FileNotFoundError):
             shutil.rmtree(self._directory(name))
 
-    def names(self) -> frozenset[str]:
-        """Every nginx that has a configuration here."""
-        return frozenset(path.name for path in self._root.iterdir() if path.is_dir()) if self._root.is_dir() else frozenset()
-
     def state(self, name: str, pid: int, port: int) -> NginxState:
         """What is loaded, by asking nginx itself; and what it refused last, by this process's memory."""
         try:
