@@ -30,6 +30,7 @@ def _ports(value: object) -> object:
 
 
 AbsolutePath = Annotated[Path, BeforeValidator(_absolute)]
+ContainerName = Annotated[str, Field(pattern="^[a-z0-9][a-z0-9_-]{0,199}$")]
 
 
 class StatusSettings(Model):
@@ -52,7 +53,9 @@ class Settings(Model):
     nginx_image: str = NGINX_IMAGE
     edge_ports: Annotated[tuple[int, ...], BeforeValidator(_ports)] = (80,)
     edge_address: str = "0.0.0.0"
+    edge_name: ContainerName = "nginx"
     host_listener: bool = True
+    host_name: ContainerName = "nginx_host"
     network_pool: str = "10.213.0.0/16"
     generation_port: int = 4999
     host_generation_port: int = 4998

@@ -100,6 +100,8 @@ def site(settings: Settings) -> Site:
         network_pool=settings.network_pool,
         generation_port=settings.generation_port,
         host_generation_port=settings.host_generation_port,
+        edge_name=settings.edge_name,
+        host_name=settings.host_name,
         edge_ports=settings.edge_ports,
         edge_address=settings.edge_address,
         host_listener=settings.host_listener,
