@@ -370,6 +370,14 @@ def test_who_has_a_public_route_keeps_it_and_the_newcomer_is_invalid() -> None:
     assert after.services == before.services
 
 
+def test_an_invalid_project_keeps_its_routes_from_a_newcomer_too() -> None:
+    taking = json.dumps({"project": {"name": "blog", "services": {"web": {**WEB, "public": {"hosts": ["shop.example"]}}}}})
+    before = desired({SHOP: shop(web={**WEB, "public": {"hosts": ["shop.example"]}})})
+    after = desired({SHOP: "{", "projects/blog/prod.yaml": taking}, before)
+    assert list(after.invalid) == ["blog/prod", "shop/prod"]
+    assert after.services == before.services
+
+
 def test_policy_opens_exactly_what_it_names() -> None:
     """FAULTS 54."""
     volumes = {"/srv/media": "/media", "/srv/other": "/other", "/var/run": "/run2"}
