@@ -17,7 +17,7 @@ from reconciler.errors import Stalled, Transient
 from reconciler.model.container import PREFIX
 from reconciler.model.observed import Image
 
-LABEL_BUILT: Final = PREFIX + "built"
+LABEL_BUILT: Final = PREFIX + "built"  # by which server
 _SILENCE_SECONDS: Final = 120  # a pull or build that says nothing for so long hangs
 _PULL_SECONDS: Final = 900.0
 _LOG_LINES: Final = 30
@@ -75,7 +75,7 @@ class Images:
                     tag=tag,
                     rm=True,
                     forcerm=True,
-                    labels={LABEL_BUILT: "true"},
+                    labels={LABEL_BUILT: self._api.server},
                     timeout=client.timeout,
                     decode=True,
                 )
@@ -92,7 +92,7 @@ class Images:
     def remove_unused(self, keep: frozenset[str]) -> tuple[str, ...]:
         """Remove built images whose tags and ids are not in `keep` and that no container uses. Returns their ids."""
         with self._api.call("images", "list built images") as client:
-            built: list[Mapping[str, Any]] = client.images(filters={"label": f"{LABEL_BUILT}=true"})
+            built: list[Mapping[str, Any]] = client.images(filters={"label": f"{LABEL_BUILT}={self._api.server}"})
         removed: list[str] = []
         for image in built:
             names = {str(image["Id"]), *(image.get("RepoTags") or ())}
@@ -103,7 +103,7 @@ class Images:
                     for name in [tag for tag in image.get("RepoTags") or () if tag != "<none>:<none>"] or [image["Id"]]:
                         client.remove_image(name)
                 except docker.errors.APIError as error:
-                    if error.status_code in (404, 409):
+                    if error.status_code in (404, 409) or "unrecognized image" in explain(error):
                         continue  # in use, or gone by itself
                     raise
             removed.append(str(image["Id"]))

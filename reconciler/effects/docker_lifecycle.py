@@ -99,8 +99,8 @@ class Lifecycle:
     def kill(self, identity: str, signal: str) -> None:
         """Send a signal through Docker; nothing happens when it does not run.
 
-        Docker takes a container's own stop signal (any signal, if it has none of its own) for the wish to stop it: its restart
-        policy then does not start it again. For a reload send SIGHUP to `pid(name)` instead.
+        Docker takes SIGKILL and a container's own stop signal (any signal, if it has none of its own) for the wish to stop it: its
+        restart policy then does not start it again. For a reload send SIGHUP to `pid(name)` instead.
         """
         self._signalled(identity, signal)
         self._listing.invalidate(identity)

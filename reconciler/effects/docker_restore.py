@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from typing import Any
 
 from reconciler.effects.docker_api import DockerApi, one_line
 from reconciler.effects.docker_networks import Networks
-from reconciler.effects.docker_shape import UNLIMITED, Shape, nano_cpus
+from reconciler.effects.docker_shape import ALL_NANO_CPUS, NO_LIMIT, UNLIMITED, Shape, effective_cpus, effective_memory
 from reconciler.errors import Transient
 
 
@@ -30,15 +29,20 @@ class Restore:
 
     def _limits(self, identity: str, shape: Shape, host: Mapping[str, Any]) -> None:
         # Docker reads 0 as "leave it": what limits nothing has to be written in other ways.
-        update: dict[str, Any] = {
-            "Memory": shape.memory or -1,
-            "MemorySwap": 2 * shape.memory or -1,
-            "PidsLimit": shape.pids or -1,
-            "RestartPolicy": {"Name": shape.restart},
-        }
-        if (host.get("NanoCpus") or 0) != shape.cpus:
-            update["NanoCpus"] = shape.cpus or nano_cpus(os.cpu_count() or 1)
+        update: dict[str, Any] = {}
+        memory = effective_memory(host)
+        if memory != shape.memory or (memory and host.get("MemorySwap") not in (-1, 2 * memory)):
+            # -1 for the swap would not reach the kernel, which then refuses a memory limit above the old sum.
+            update |= {"Memory": shape.memory or NO_LIMIT, "MemorySwap": 2 * shape.memory or NO_LIMIT}
+        if effective_cpus(host) != shape.cpus:
+            update["NanoCpus"] = shape.cpus or ALL_NANO_CPUS
+        if max(host.get("PidsLimit") or 0, 0) != shape.pids:
+            update["PidsLimit"] = shape.pids or -1
+        if (host["RestartPolicy"].get("Name") or "no") != shape.restart:
+            update["RestartPolicy"] = {"Name": shape.restart}
         update |= {field: free[-1] for field, _, free in UNLIMITED if host.get(field) not in free}
+        if not update:
+            return
         with self._api.call("update", f"set the limits of container {identity[:12]} back") as client:
             # The library's own call knows neither CPUs nor the number of processes.
             url = f"{client.base_url}/v{client.api_version}/containers/{identity}/update"

@@ -17,6 +17,8 @@ from reconciler.model.container import PREFIX, ContainerPlan
 
 LABEL_EXPECTED: Final = PREFIX + "expected"
 _CPUS: Final = os.cpu_count() or 1
+ALL_NANO_CPUS: Final = _CPUS * 1_000_000_000
+NO_LIMIT: Final = 1 << 60  # bytes
 ALL_CPUS: Final = f"0-{_CPUS - 1}" if _CPUS > 1 else "0"
 # Fields of HostConfig that `docker update` sets and that are never asked for here, with the values that limit nothing.
 # Docker has no way back to "not set", so `docker_restore` writes the last of these.
@@ -70,7 +72,7 @@ def expected_shape(plan: ContainerPlan, support: Support = Support()) -> Shape:
     return Shape(
         name=plan.name,
         memory=(plan.resources.memory or 0) if support.memory else 0,
-        cpus=nano_cpus(plan.resources.cpus) if support.cpus else 0,
+        cpus=_asked_cpus(plan) if support.cpus else 0,
         pids=(plan.resources.pids or 0) if support.pids else 0,
         restart=plan.restart,
         networks=networks,
@@ -82,6 +84,18 @@ def expected_shape(plan: ContainerPlan, support: Support = Support()) -> Shape:
 def nano_cpus(cpus: float | None) -> int:
     """CPUs in Docker's unit, billionths; 0 for no limit."""
     return round((cpus or 0) * 1_000_000_000)
+
+
+def effective_memory(host: Mapping[str, Any]) -> int:
+    """The memory limit in Docker's HostConfig, in bytes; 0 when there is none, in whatever way that was written."""
+    memory = int(host.get("Memory") or 0)
+    return memory if 0 < memory < NO_LIMIT else 0
+
+
+def effective_cpus(host: Mapping[str, Any]) -> int:
+    """The CPU limit in Docker's HostConfig, in billionths; 0 when it is no limit on this machine."""
+    cpus = int(host.get("NanoCpus") or 0)
+    return cpus if cpus < ALL_NANO_CPUS else 0
 
 
 def shape_drift(label: str, found: Mapping[str, Any]) -> tuple[str, ...]:
@@ -103,18 +117,20 @@ def shape_drift(label: str, found: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(changes)
 
 
+def _asked_cpus(plan: ContainerPlan) -> int:
+    cpus = nano_cpus(plan.resources.cpus)
+    return cpus if cpus < ALL_NANO_CPUS else 0
+
+
 def _limits(shape: Shape, host: Mapping[str, Any]) -> list[str]:
-    memory = max(host.get("Memory") or 0, 0)
-    cpus = host.get("NanoCpus") or 0
-    if not shape.cpus and cpus >= nano_cpus(_CPUS):
-        cpus = 0  # all there are
+    memory, cpus = effective_memory(host), effective_cpus(host)
     pairs: list[tuple[str, float, float]] = [
         ("memory limit", shape.memory, memory),
         ("CPU limit", shape.cpus / 1e9, cpus / 1e9),
         ("process limit", shape.pids, max(host.get("PidsLimit") or 0, 0)),
     ]
     swap = host.get("MemorySwap") or 0
-    if memory == shape.memory and swap not in (0, -1, 2 * shape.memory):
+    if memory and memory == shape.memory and swap not in (-1, 2 * memory):
         pairs.append(("memory and swap limit", 2 * shape.memory, swap))
     changes = [f"{words} {old:.12g} -> {new:.12g}" for words, old, new in pairs if old != new]
     return changes + [f"{words} not set -> {host[field]}" for field, words, free in UNLIMITED if host.get(field) not in free]

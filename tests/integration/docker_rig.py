@@ -1,0 +1,93 @@
+"""A server on a real Docker Engine for the adapter's tests: its project network, plans, and a person's own hands."""
+
+from __future__ import annotations
+
+import ipaddress
+import random
+from dataclasses import dataclass
+
+from docker import DockerClient
+from docker.models.containers import Container as ByHand
+from docker.models.networks import Network
+
+from reconciler.effects.docker import Docker
+from reconciler.model.container import ContainerPlan, ContainerRole, Labels
+from reconciler.model.identity import InstanceKey, ServiceKey
+from reconciler.model.observed import Container
+from tests.integration.conftest import Scope
+from tests.integration.images import Images
+from tests.waiting import eventually
+
+SOCKET = "unix:///var/run/docker.sock"
+
+
+@dataclass
+class Rig:
+    """`docker` is what is tested; `client` does what a person would do."""
+
+    docker: Docker
+    client: DockerClient
+    scope: Scope
+    images: Images
+    instance: InstanceKey
+    network: str
+    subnet: ipaddress.IPv4Network
+
+    def labels(self, role: ContainerRole = "application", **given: str) -> Labels:
+        labels = Labels(
+            server=self.scope.server, role=role, service=self.instance.service, slot="primary", spec="sha256:1", shape="s1"
+        )
+        return labels.model_copy(update=given)
+
+    def plan(self, **given: object) -> ContainerPlan:
+        """The application on the project network at the subnet's address .10, unless told otherwise."""
+        base: dict[str, object] = {
+            "name": self.instance.name,
+            "image": self.images.app,
+            "labels": self.labels(),
+            "network": self.network,
+            "address": self.address(10),
+        }
+        return ContainerPlan.model_validate({**base, **given})
+
+    def address(self, number: int) -> str:
+        return str(self.subnet[number])
+
+    def up(self, plan: ContainerPlan | None = None) -> Container:
+        """Created, started, and as the listing shows it. The test application has begun to listen, and hears its stop signal."""
+        plan = plan or self.plan()
+        identity = self.docker.create(plan)
+        self.docker.start(identity)
+        if plan.image == self.images.app and plan.command is None:
+            eventually(lambda: self.docker.logs(identity))
+        return self.seen(plan.name)
+
+    def seen(self, name: str | None = None) -> Container:
+        containers, _ = self.docker.containers()
+        wanted = name or self.instance.name
+        return next(container for container in containers if container.name == wanted)
+
+    def free_network(self, suffix: str) -> Network:
+        """A network made by a person, with a subnet of its own."""
+        return self.scope.network(suffix, str(free_subnet(self.docker)))
+
+    def by_hand(self, name: str | None = None) -> ByHand:
+        found: ByHand = self.client.containers.get(name or self.instance.name)
+        return found
+
+
+def rig(scope: Scope, client: DockerClient, images: Images) -> Rig:
+    """A rig with its network made, in a free corner of 10.222.0.0/16."""
+    adapter = Docker(SOCKET, scope.server)
+    subnet = free_subnet(adapter)
+    key = ServiceKey(scope.name, "prod", "web")
+    adapter.create_network(key.network, str(subnet))
+    return Rig(adapter, client, scope, images, key.instance("primary"), key.network, subnet)
+
+
+def free_subnet(adapter: Docker) -> ipaddress.IPv4Network:
+    """A /24 of 10.222.0.0/16 that no network has, picked at random because other tests run beside this one."""
+    taken = [ipaddress.IPv4Network(subnet) for subnet in adapter.networks().values() if subnet]
+    blocks = list(ipaddress.IPv4Network("10.222.0.0/16").subnets(new_prefix=24))
+    random.shuffle(blocks)
+    return next(block for block in blocks if not any(block.overlaps(other) for other in taken))
