@@ -149,7 +149,7 @@ class ServiceSource(SourceModel):
     model_config = ConfigDict(json_schema_extra={"oneOf": [{"required": ["image"]}, {"required": ["dockerfile"]}]})
 
     image: g.Image | None = None
-    dockerfile: g.RelativePath | None = Field(None, description="a Dockerfile in the project's directory, instead of an image")
+    dockerfile: g.DockerfilePath | None = Field(None, description="a Dockerfile in the project's directory, instead of an image")
     port: g.Port | None = Field(None, description="the container's port; known for common images and from EXPOSE")
     internal_port: g.Port | None = Field(None, description="the port on localhost for consumers, only to resolve a collision")
     servers_count: int = Field(1, ge=1, le=1000)

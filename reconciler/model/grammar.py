@@ -192,8 +192,12 @@ ContainerPath = Annotated[
     Annotated[str, Grammar(r"/[A-Za-z0-9._@+/-]*", "an absolute path of letters, digits and . _ @ + - /")],
     AfterValidator(_normal_path),
 ]
-RelativePath = Annotated[
-    Annotated[str, Grammar(r"[A-Za-z0-9._][A-Za-z0-9._+/-]*", "a path below the project's directory, such as Dockerfile.api")],
+DockerfilePath = Annotated[
+    str,
+    Grammar(
+        r"([A-Za-z0-9._+-]+/)*Dockerfile[A-Za-z0-9._+-]*",
+        "a path below the project's directory whose file name begins with Dockerfile, such as Dockerfile.api",
+    ),
     AfterValidator(_relative_path),
 ]
 Image = Annotated[
