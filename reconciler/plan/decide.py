@@ -52,7 +52,7 @@ def decide(
         reasons.append(f"config {cluster.config[:7]} -> {desired.revision}")
     held_back = brake(desired, cluster)
     base = cluster.model_copy(update={"members": members})
-    joined = {}
+    joined: dict[str, ServiceState] = {}
     for name in (member for member in members if member not in cluster.members):
         joined |= adopt(desired, base, reports[name], cluster.generation + 1)
         base = base.model_copy(update={"services": {**base.services, **joined}})
