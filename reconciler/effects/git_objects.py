@@ -7,6 +7,7 @@ noticed and never believed. Writing makes loose objects: temporary name, fsync, 
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import os
 import re
@@ -63,11 +64,16 @@ class ObjectStore:
     def __init__(self, objects: Path) -> None:
         self._objects = objects
         self._database: Any = None  # gitdb has no types
+        self._packs: frozenset[tuple[str, int, int]] = frozenset()
 
     def reopen(self) -> None:
-        """Look at the packs anew. Has to follow everything that adds or removes packs; lets go of open files."""
-        self._database = None
-        mman.collect()
+        """Notice packs that came, went or were replaced. Has to follow everything that may do so; lets go of the old ones."""
+        packs = self._packs_now()
+        if self._database is not None and packs != self._packs:
+            self._database = None
+            gc.collect()  # the database refers to itself, and the maps of its packs are released only after it
+            mman.collect()
+        self._packs = packs
 
     def size(self, oid: str) -> tuple[str, int]:
         """Kind and size in bytes of an object. Raises Missing or Damaged."""
@@ -172,6 +178,7 @@ class ObjectStore:
         if not _SHA.match(oid):
             raise Missing(f"{oid!r} is no object id; expected 40 hexadecimal digits")
         if self._database is None:
+            self._packs = self._packs_now()
             self._database = GitDB(str(self._objects))
         try:
             return getattr(self._database, question)(bytes.fromhex(oid))
@@ -179,6 +186,12 @@ class ObjectStore:
             raise Missing(f"object {oid} is not in the clone") from error
         except Exception as error:  # a pure-Python reader on damaged bytes: struct, zlib, index, key, assertion errors
             raise Damaged(f"object {oid} cannot be read ({type(error).__name__})") from error
+
+
+    def _packs_now(self) -> frozenset[tuple[str, int, int]]:
+        """Name, inode and size of each pack file: a pack that was repaired has the name of the damaged one."""
+        found = [(file.name, file.stat()) for file in (self._objects / "pack").glob("pack-*")]
+        return frozenset((name, status.st_ino, status.st_size) for name, status in found)
 
 
 def _framed(kind: Kind, content: bytes) -> bytes:

@@ -486,3 +486,16 @@ def test_a_fetch_that_finds_nothing_new_is_one_short_command(repository: GitRepo
         repository.fetch()
     assert (time.monotonic() - started) / 5 < 1.0
 
+
+def test_removed_packs_are_let_go_of(repository: GitRepository, origin: Origin, tmp_path: Path) -> None:
+    """A daemon that lives for months does not run out of file handles or disk."""
+    for number in range(4):
+        origin.commit({**CONFIG, **{f"projects/p{number}/{n}.yaml": b"%d" % n for n in range(120)}}, "More")
+        tree = repository.read_tree(repository.fetch().config)
+        assert len([repository.read_blob(entry.oid) for entry in tree.values()]) == 122
+    held = [line for line in Path("/proc/self/maps").read_text().splitlines() if str(tmp_path) in line]
+    assert held
+    git(tmp_path / "clone", "gc", "--quiet", "--prune=now")
+    assert repository.read_tree(repository.fetch().config) == tree
+    held = [line for line in Path("/proc/self/maps").read_text().splitlines() if str(tmp_path) in line]
+    assert [line for line in held if "(deleted)" in line] == []
