@@ -53,6 +53,7 @@ from reconciler.render.nginx import Rendered, render
 
 POLL_JOB = "poll"
 GIT_LANE = "git"
+CLEAN_JOB = "clean images"
 CLUSTER_FILE = "cluster.json"
 DECISIONS_MOST = 20
 ACTIVE = ("staging", "replacing", "switching", "draining")
@@ -148,6 +149,13 @@ class Cycle:
         needed = self._configuration.needed(self.cluster, self.observed)
         return self._world.jobs.submit(POLL_JOB, lambda: self._world.git.poll(needed), lane=GIT_LANE)
 
+    def clean_images(self) -> bool:
+        """Remove built images that nothing uses, in the background; live, previous and wanted ones are kept."""
+        if self.cluster is None or self.desired is None:
+            return False
+        keep = kept_images(self.desired, self.cluster)
+        return self._world.jobs.submit(CLEAN_JOB, lambda: self._world.docker.remove_unused_images(keep), lane="images")
+
     def step(self, *, flush: bool = False) -> Outcome:
         """One pass. `flush`: push what there is to say without regard to the budget (the last pass of `--once`)."""
         self.passes += 1
@@ -161,7 +169,7 @@ class Cycle:
         if self._snapshot is None:
             if self.poll_error is not None and self._own is None:
                 return Outcome(problem=self.poll_error)
-            return Outcome(problem=Transient("the config repository has not been read yet"), next_in=1.0)
+            return Outcome(next_in=1.0)  # the first poll is under way
         desired = self._desire()
         observed = self._observer.observe(
             desired, self.cluster, self._images.states(), self._carrier.heals(), dict(self._warnings)
@@ -204,6 +212,8 @@ class Cycle:
                 self._images.finished(name.removeprefix(IMAGE_JOB), result)
             elif name.startswith(INSTANCE_JOB):
                 self._carrier.finished(name, result)
+            elif name == CLEAN_JOB and isinstance(result, tuple) and result:
+                self._options.say(f"removed {len(result)} images that nothing uses any more")
 
     def _polled(self, result: object) -> None:
         if isinstance(result, ReconcilerError):
@@ -337,11 +347,13 @@ class Cycle:
         return found
 
     def _intended(self, desired: Desired, cluster: ClusterState, observed: Observed) -> dict[str, Intended]:
-        wanted_configs = configs(desired, cluster, observed, self._site)
-        intended = {}
-        for name, config in wanted_configs.items():
-            intended[name] = Intended(config, self.render(config).fingerprint)
-        current = set(wanted_configs.values())
+        now = configs(desired, cluster, observed, self._site)
+        up = configs(desired, cluster, observed, self._site, assume_up=True)
+        intended = {
+            name: Intended(config, self.render(config).fingerprint, self.render(up[name]).fingerprint)
+            for name, config in now.items()
+        }
+        current = {*now.values(), *up.values()}
         self._rendered = {config: text for config, text in self._rendered.items() if config in current}
         return intended
 
@@ -406,6 +418,16 @@ class Cycle:
         except (ValueError, KeyError, TypeError):
             self._options.say(f"{CLUSTER_FILE} in the state directory is damaged; going on from the remote's cluster state")
             return None
+
+
+def kept_images(desired: Desired, cluster: ClusterState) -> frozenset[str]:
+    """Images that clean-up leaves alone although no container uses them: tags and ids."""
+    services = (*desired.services.values(), *desired.library.values())
+    keep = {service.spec.build.tag for service in services if service.spec.build is not None}
+    for state in cluster.services.values():
+        images = (state.live and state.live.image, state.previous and state.previous.image, state.rollout and state.rollout.image)
+        keep |= {image for image in images if image}
+    return frozenset(keep)
 
 
 def _active(cluster: ClusterState) -> Mapping[str, str]:

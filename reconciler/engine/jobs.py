@@ -41,6 +41,12 @@ class ThreadJobs:
         with self._lock:
             return bool(self._under_way)
 
+    def working(self, prefix: str) -> bool:
+        """Whether a job whose name begins so is still being worked on (its result not in yet)."""
+        with self._lock:
+            done = {name for name, _ in self._done}
+            return any(name.startswith(prefix) for name in self._under_way - done)
+
     def take(self) -> Sequence[tuple[str, object | Exception]]:
         """Finished jobs since the last call, in the order in which they ended."""
         with self._lock:

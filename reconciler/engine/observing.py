@@ -38,6 +38,7 @@ class Observer:
         self._secrets = secrets
         self._site = site
         self._nginxes: dict[str, _Known] = {}
+        self._pairs: dict[str, tuple[str, str]] = {}
 
     def observe(
         self,
@@ -53,6 +54,7 @@ class Observer:
         base = Observed(
             server=self._site.server,
             containers=containers,
+            pairs=self._remembered_pairs(containers, cluster),
             foreign=foreign,
             networks=self._docker.networks(),
             own_networks=frozenset(self._docker.own_networks()),
@@ -78,6 +80,17 @@ class Observer:
     def nginx_pids(self, observed: Observed) -> Mapping[str, int]:
         """Process ids of the running nginxes' masters."""
         return {c.name: c.pid for c in observed.containers if c.labels.role != "application" and c.running and c.pid}
+
+    def _remembered_pairs(self, containers: tuple[Container, ...], cluster: ClusterState | None) -> Mapping[str, tuple[str, str]]:
+        """Addresses stay a service's own for as long as the decision lists it, also while none of its containers is there."""
+        for container in containers:
+            labels = container.labels
+            if labels.service is not None and labels.addresses is not None:
+                self._pairs[f"{labels.service}#{labels.replica}"] = labels.addresses
+        listed = cluster.services if cluster is not None else {}
+        here = {f"{c.labels.service}#{c.labels.replica}" for c in containers}
+        self._pairs = {name: pair for name, pair in self._pairs.items() if name in here or name.partition("#")[0] in listed}
+        return dict(self._pairs)
 
     def _nginx_states(self, containers: tuple[Container, ...]) -> Mapping[str, NginxState]:
         states: dict[str, NginxState] = {}

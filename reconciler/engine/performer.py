@@ -22,6 +22,8 @@ class Performer:
         self._nginx = nginx
         self._watch = watch
         self._warn = warn
+        self._nginx_images: dict[str, str] = {}
+        self._new_enough: set[str] = set()
 
     def perform(self, effect: Effect, pids: Mapping[str, int]) -> Sequence[Switched]:
         """Carry out one effect. Raises Transient or Stalled. `pids`: masters of running nginxes by name, for a switch."""
@@ -46,8 +48,11 @@ class Performer:
                 self._nginx.forget(effect.name)
             case e.Create():
                 self._docker.create(effect.plan)
+                if effect.plan.labels.role != "application":
+                    self._nginx_images[effect.plan.name] = effect.plan.image
             case e.Start():
                 self._docker.start(effect.container)
+                self._check_version(effect.container)
             case e.Unpause():
                 self._docker.unpause(effect.container)
             case e.Stop():
@@ -61,6 +66,13 @@ class Performer:
             case e.Switch():
                 return self._switch(effect, pids)
         return ()
+
+    def _check_version(self, name: str) -> None:
+        """An nginx that loses requests at a reload is not used (NGINX.md); asked once per image. Raises Stalled."""
+        image = self._nginx_images.get(name)
+        if image is not None and image not in self._new_enough:
+            self._nginx.version(name)
+            self._new_enough.add(image)
 
     def _stop(self, effect: e.Stop) -> None:
         code = self._docker.stop(effect.container, None, effect.grace)

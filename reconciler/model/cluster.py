@@ -69,6 +69,7 @@ class ServiceState(Tolerant):
     internal_port: int
     container_port: int
     live: Live | None = None
+    previous: Live | None = None  # what was live before, whose image is kept for a way back
     rollout: Rollout | None = None
     rejected: Rejected | None = None
     held: str | None = None

@@ -88,6 +88,7 @@ class Observed(Model):
 
     server: str
     containers: tuple[Container, ...] = ()
+    pairs: Mapping[str, tuple[str, str]] = {}  # `service#replica` -> its slots' addresses, also while it has no container
     foreign: frozenset[str] = frozenset()  # names in use by containers that are not ours
     networks: Mapping[str, str] = {}  # every Docker network with a subnet: name -> subnet
     own_networks: frozenset[str] = frozenset()  # those of this server's projects, by label

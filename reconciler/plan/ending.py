@@ -54,7 +54,9 @@ def unused_networks(cluster: ClusterState, observed: Observed) -> list[Action]:
     unused = sorted(observed.own_networks - needed)
     return [
         RemoveNetwork(
-            name=name, leaving=tuple(c.id for c in observed.containers if name in c.networks), cause="nothing of the project is left"
+            name=name,
+            leaving=tuple(c.id for c in observed.containers if name in c.networks),
+            cause="nothing of the project is left",
         )
         for name in unused
     ]

@@ -20,16 +20,29 @@ from reconciler.plan.routes import edge_config, host_config, sidecar_config
 
 @dataclass(frozen=True)
 class Intended:
-    """A configuration and the fingerprint of its text, as `render` computed it."""
+    """A configuration and the fingerprint of its text, as `render` computed it.
+
+    `equivalent`: the fingerprint of the text as it is while every live instance runs. An instance that is down is written by its
+    address, as its name does not resolve; an nginx that has the name loaded resolved it to that same address long ago, so that an
+    instance's way down and up again needs no reload.
+    """
 
     config: NginxConfig
     fingerprint: str
+    equivalent: str | None = None
+
+    def loaded_by(self, loaded: str | None) -> bool:
+        """Whether an nginx that answers `loaded` does what is intended."""
+        return loaded is not None and loaded in (self.fingerprint, self.equivalent)
 
 
-def configs(desired: Desired, cluster: ClusterState, observed: Observed, site: Site) -> dict[str, NginxConfig]:
+def configs(
+    desired: Desired, cluster: ClusterState, observed: Observed, site: Site, *, assume_up: bool = False
+) -> dict[str, NginxConfig]:
     """What every nginx of this server should have loaded, by container name. Sidecars: those that exist."""
     found = {}
-    for config in (edge_config(desired, cluster, observed, site), host_config(desired, cluster, observed, site)):
+    edge = edge_config(desired, cluster, observed, site, assume_up=assume_up)
+    for config in (edge, host_config(desired, cluster, observed, site)):
         if config is not None:
             found[config.name] = config
     for container in observed.containers:
@@ -38,7 +51,7 @@ def configs(desired: Desired, cluster: ClusterState, observed: Observed, site: S
             continue
         service = desired.service_at(instance.service, container.labels.spec)
         if service is not None and service.spec.sidecar:
-            found[container.name] = sidecar_config(desired, cluster, observed, site, instance, service)
+            found[container.name] = sidecar_config(desired, cluster, observed, site, instance, service, assume_up=assume_up)
     return found
 
 
@@ -57,7 +70,7 @@ def reload(intended: Mapping[str, Intended], observed: Observed, elapsed: Elapse
     stale = []
     for name, wanted in sorted(intended.items()):
         state = observed.nginx.get(name)
-        if state is None or state.loaded == wanted.fingerprint:
+        if state is None or wanted.loaded_by(state.loaded):
             continue
         if state.refused == wanted.fingerprint and elapsed.of(facts.refused(name, wanted.fingerprint)) < 10.0:
             continue
@@ -74,7 +87,7 @@ def serves(intended: Mapping[str, Intended], observed: Observed) -> bool:
         state = observed.nginx.get(name)
         if state is None and want.config.kind == "sidecar":
             continue
-        if state is None or state.loaded != want.fingerprint:
+        if state is None or not want.loaded_by(state.loaded):
             return False
     return True
 

@@ -58,9 +58,7 @@ def next_turn(
     backends = tuple(
         b.model_copy(update={"spec": rollout.target}) if b.role == "live" and b.server == server else b for b in state.backends
     )
-    turn = rollout.model_copy(
-        update={"phase": "replacing", "replacing": server, "switched_at": context.generation, "reason": None}
-    )
+    turn = rollout.model_copy(update={"phase": "replacing", "replacing": server, "switched_at": context.generation, "reason": None})
     new = state.model_copy(update={"rollout": turn, "backends": backends})
     return Step(new, bump=True, reasons=(f"replacing on {server}: {rollout.cause}",))
 
@@ -79,6 +77,7 @@ def _done(
         update={
             "rollout": rollout.model_copy(update={"phase": "done", "replacing": None, "reason": None}),
             "live": Live(spec=rollout.target, revision=rollout.revision, image=rollout.image),
+            "previous": state.live if state.live is not None and state.live.spec != rollout.target else state.previous,
             "backends": backends,
             "container_port": want.spec.port,
             "retries": 0,

@@ -17,7 +17,8 @@ from reconciler.plan import facts
 from reconciler.plan.nginxes import Intended, serves
 from reconciler.plan.wanted import Wanted, preparing, wanted
 
-Place = tuple[InstanceKey, Container | None]
+TELLING_FAILURES = 5
+"""Failed probes in a row after which a waiting gate's last failure is worth a word in the report."""
 
 
 def report(
@@ -132,7 +133,9 @@ def _gated(want: Wanted, application: Container | None, observed: Observed, elap
     gate = observed.gates.get(application.id)
     update: dict[str, object] = {"port": _port(application, want.instance)}
     if gate is None or gate.state == "waiting":
-        update |= {"phase": "starting", "reason": gate.error if gate is not None else None}
+        # The first refusals are an application that is starting: nothing to tell anybody, let alone to push.
+        told = gate is not None and gate.failures >= TELLING_FAILURES
+        update |= {"phase": "starting", "reason": gate.error if gate is not None and told else None}
     elif gate.state == "failed":
         update |= {"phase": "failed", "reason": gate.error or "health check failed", "log": gate.log}
     elif not application.running:
@@ -181,7 +184,8 @@ def _live(want: Wanted, application: Container | None, observed: Observed) -> In
         if want.service is None:
             why = f"not running, and its config at {want.revision[:7]} cannot be read"
         return base.model_copy(update={"phase": "stalled" if missing or want.service is None else "starting", "reason": why})
-    image = _image(want, application, observed)
+    live = want.state.live
+    image = live.image if live is not None and live.image else _image(want, application, observed)
     port = _port(application, want.instance)
     if not application.running:
         why = f"{application.status}" + (f" with code {application.exit_code}" if application.status == "exited" else "")

@@ -19,14 +19,16 @@ from reconciler.plan.addresses import Pair
 from reconciler.ports import SECONDARY_OFFSET
 
 
-def edge_config(desired: Desired, cluster: ClusterState, observed: Observed, site: Site) -> NginxConfig | None:
-    """The edge's configuration; None when nothing is public."""
+def edge_config(
+    desired: Desired, cluster: ClusterState, observed: Observed, site: Site, *, assume_up: bool = False
+) -> NginxConfig | None:
+    """The edge's configuration; None when nothing is public. `assume_up`: as if every live instance ran."""
     routes, upstreams = [], {}
     for key, state in _services(cluster):
         service = _live_service(desired, key, state) or desired.services.get(key)
         if service is None or not service.public:
             continue
-        upstream = _upstream(desired, key, state, observed, by_name=True)
+        upstream = _upstream(desired, key, state, observed, by_name=True, assume_up=assume_up)
         if upstream is not None:
             upstreams[upstream.name] = upstream
         for public in service.public:
@@ -64,7 +66,7 @@ def host_config(desired: Desired, cluster: ClusterState, observed: Observed, sit
     listeners: dict[int, Listener] = {}
     upstreams = {}
     for key, state in _services(cluster):
-        upstream = _upstream(desired, key, state, observed, by_name=False)
+        upstream = _upstream(desired, key, state, observed, by_name=False, assume_up=False)
         if upstream is not None and state.internal_port and state.internal_port not in listeners:
             listeners[state.internal_port] = Listener(port=state.internal_port, upstream=upstream.name)
             upstreams[upstream.name] = upstream
@@ -85,7 +87,14 @@ def host_collisions(cluster: ClusterState) -> Mapping[str, str]:
 
 
 def sidecar_config(
-    desired: Desired, cluster: ClusterState, observed: Observed, site: Site, instance: InstanceKey, service: DesiredService
+    desired: Desired,
+    cluster: ClusterState,
+    observed: Observed,
+    site: Site,
+    instance: InstanceKey,
+    service: DesiredService,
+    *,
+    assume_up: bool = False,
 ) -> NginxConfig:
     """The sidecar's configuration of one instance: a listener for everything it needs that has a live backend."""
     listeners: dict[int, Listener] = {}
@@ -93,7 +102,7 @@ def sidecar_config(
     for key, state in _services(cluster):
         if not _needs(service, key):
             continue
-        upstream = _upstream(desired, key, state, observed, by_name=True)
+        upstream = _upstream(desired, key, state, observed, by_name=True, assume_up=assume_up)
         free = state.internal_port not in (service.spec.port, site.generation_port, 0)
         if upstream is not None and free and state.internal_port not in listeners:
             listeners[state.internal_port] = Listener(port=state.internal_port, upstream=upstream.name)
@@ -102,12 +111,12 @@ def sidecar_config(
 
 
 def recorded_pair(observed: Observed, key: ServiceKey, replica: int) -> Pair | None:
-    """The addresses that a replica's containers carry in their labels."""
+    """The addresses that a replica's containers carry in their labels, or carried when there last were any."""
     for container in observed.containers:
         labels: Labels = container.labels
         if labels.service == key and labels.replica == replica and labels.addresses is not None:
             return labels.addresses
-    return None
+    return observed.pairs.get(f"{key}#{replica}")
 
 
 def _services(cluster: ClusterState) -> Iterable[tuple[ServiceKey, ServiceState]]:
@@ -126,7 +135,9 @@ def _needs(consumer: DesiredService, provider: ServiceKey) -> bool:
     return same and provider != consumer.key
 
 
-def _upstream(desired: Desired, key: ServiceKey, state: ServiceState, observed: Observed, *, by_name: bool) -> Upstream | None:
+def _upstream(
+    desired: Desired, key: ServiceKey, state: ServiceState, observed: Observed, *, by_name: bool, assume_up: bool
+) -> Upstream | None:
     """The live backends and what stands behind them; None when there is no live backend that this server can reach."""
     peers: list[Peer] = []
     backups: list[Peer] = []
@@ -137,7 +148,7 @@ def _upstream(desired: Desired, key: ServiceKey, state: ServiceState, observed: 
         toggles = service is None or (not service.stateful and service.strategy != "recreate")
         port = service.spec.port if service is not None else state.container_port
         if backend.port is None:
-            local = _local(key, backend, port, observed, by_name=by_name)
+            local = _local(key, backend, port, observed, by_name=by_name, assume_up=assume_up)
         else:
             local = _published(desired, backend)
         if local is None:
@@ -151,14 +162,16 @@ def _upstream(desired: Desired, key: ServiceKey, state: ServiceState, observed: 
     return Upstream(name=f"{key.project}_{key.env}_{key.service}", peers=(*peers, *backups))
 
 
-def _local(key: ServiceKey, backend: Backend, port: int, observed: Observed, *, by_name: bool) -> tuple[str, str | None] | None:
+def _local(
+    key: ServiceKey, backend: Backend, port: int, observed: Observed, *, by_name: bool, assume_up: bool
+) -> tuple[str, str | None] | None:
     if backend.server != observed.server:
         return None
     instance = key.instance(backend.slot, backend.replica)
     pair = recorded_pair(observed, key, backend.replica)
     owner = observed.of(instance, "sidecar") or observed.of(instance)
     other = f"{pair[0] if backend.slot == 'secondary' else pair[1]}:{port}" if pair else None
-    if by_name and owner is not None and owner.running:
+    if by_name and (assume_up or (owner is not None and owner.running)):
         return f"{instance.name}:{port}", other
     if pair is None:
         return None
