@@ -69,7 +69,7 @@ class Rig:
 
     def free_network(self, suffix: str) -> Network:
         """A network made by a person, with a subnet of its own."""
-        return self.scope.network(suffix, str(free_subnet(self.docker)))
+        return eventually(lambda: self.scope.network(suffix, str(free_subnet(self.docker))))  # another test may be faster
 
     def by_hand(self, name: str | None = None) -> ByHand:
         found: ByHand = self.client.containers.get(name or self.instance.name)
@@ -79,9 +79,14 @@ class Rig:
 def rig(scope: Scope, client: DockerClient, images: Images) -> Rig:
     """A rig with its network made, in a free corner of 10.222.0.0/16."""
     adapter = Docker(SOCKET, scope.server)
-    subnet = free_subnet(adapter)
     key = ServiceKey(scope.name, "prod", "web")
-    adapter.create_network(key.network, str(subnet))
+
+    def network() -> ipaddress.IPv4Network:
+        subnet = free_subnet(adapter)
+        adapter.create_network(key.network, str(subnet))
+        return subnet
+
+    subnet = eventually(network)  # another test may be faster
     return Rig(adapter, client, scope, images, key.instance("primary"), key.network, subnet)
 
 

@@ -56,8 +56,8 @@ def test_an_image_tells_what_its_containers_need(rig: Rig) -> None:
 
 
 def test_a_build_carries_modes_links_and_its_log(rig: Rig, tag: str) -> None:
-    log = rig.docker.build(tag, context(rig.images, "RUN /sub/link && echo built-it"), "deploy/Dockerfile.api")
-    assert {"ran", "built-it"} <= set(log)
+    log = rig.docker.build(tag, context(rig.images, f"RUN /sub/link && echo built {tag}"), "deploy/Dockerfile.api")
+    assert {"ran", f"built {tag}"} <= set(log)
     image = rig.docker.image(tag)
     assert image is not None and image.exposed == (8080,)
     rig.up(rig.plan(image=tag, command=("sleep", "600"), init=True))
