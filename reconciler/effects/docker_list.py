@@ -81,11 +81,11 @@ class Listing:
             known = self._known.get(identity)
         if known is not None and known.fingerprint == fingerprint and known.process == process_start(known.container.pid):
             return known.container
-        try:
-            with self.api.call("inspect", f"inspect container {identity[:12]}") as client:
+        with self.api.call("inspect", f"inspect container {identity[:12]}") as client:
+            try:
                 found: Mapping[str, Any] = client.inspect_container(identity)
-        except docker.errors.NotFound:
-            return None
+            except docker.errors.NotFound:
+                return None  # removed since it was listed
         container = to_container(found, labels)
         with self._lock:
             self._known[identity] = _Known(fingerprint, container, process_start(container.pid))
