@@ -98,6 +98,12 @@ class Clone:
         fresh.path.rename(self.path)
         shutil.rmtree(old, ignore_errors=True)
 
+    @property
+    def complete(self) -> bool:
+        """False if git would not recognise it, or could not even be started in it."""
+        files, directories = ("HEAD", "config"), ("objects/pack", "refs")
+        return all((self.path / n).is_file() for n in files) and all((self.path / n).is_dir() for n in directories)
+
     def clear_left_overs(self) -> bool:
         """Remove lock files and half-written packs (FAULTS 31, 37). True: there was a lock."""
         locks = False

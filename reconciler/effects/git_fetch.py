@@ -39,6 +39,9 @@ class Fetcher:
 
     def bring(self, *, status_only: bool = False) -> tuple[str, ...]:
         """Update the tracking refs. Returns the kept names that were lost (normally none). Raises GitUnavailable, OSError."""
+        if not self._clone.complete:
+            self._clone.prepare(self.urls())
+            self._objects.reopen()
         if not self._clone.damaged:
             failure = self._fetch(self._clone, status_only)
             if failure is not None and self._clone.clear_left_overs():
@@ -46,7 +49,7 @@ class Fetcher:
             self._objects.reopen()
             if failure is None and self._tips_are_whole():
                 return ()
-            if failure is not None and not failure.local:
+            if failure is not None and not failure.local and self._git_can_read():
                 raise failure.error
         return self._make_anew()
 
@@ -77,6 +80,10 @@ class Fetcher:
         if self._settings.status_url is None:
             return [(self._settings.config_remote(), [config, status])]
         return [(self._settings.config_remote(), [config]), (self._settings.status_remote(), [status])]
+
+    def _git_can_read(self) -> bool:
+        """Whether git itself can list the clone's refs and their commits: damage that no known word announced."""
+        return self._command.run(self._clone.path, "for-each-ref", "--format=%(objecttype)").code == 0
 
     def _tips_are_whole(self) -> bool:
         """Whether each tip's commit and root tree can be read. Git believes an object that is merely there."""
