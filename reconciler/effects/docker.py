@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping
 
-from reconciler.effects.docker_api import DockerApi
+from reconciler.effects.docker_api import CALL_SECONDS, DockerApi
 from reconciler.effects.docker_events import Event, Events
 from reconciler.effects.docker_exec import Exec
 from reconciler.effects.docker_health import DockerHealth, docker_health
@@ -27,9 +27,12 @@ class Docker:
     Safe to use from several threads. Each method raises Transient when the daemon does not answer in time.
     """
 
-    def __init__(self, base_url: str, server: str) -> None:
-        """`base_url` as in DOCKER_HOST, such as `unix:///var/run/docker.sock`. Nothing is called yet."""
-        self._api = DockerApi(base_url, server)
+    def __init__(self, base_url: str, server: str, call_seconds: int = CALL_SECONDS) -> None:
+        """`base_url` as in DOCKER_HOST, such as `unix:///var/run/docker.sock`. `call_seconds`: how long one answer may take.
+
+        Nothing is called yet.
+        """
+        self._api = DockerApi(base_url, server, call_seconds)
         self._listing = Listing(self._api)
         self._lifecycle = Lifecycle(self._api, self._listing)
         self._networks = Networks(self._api)

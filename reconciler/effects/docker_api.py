@@ -33,9 +33,10 @@ class DockerApi:
     `calls` counts the API calls by verb since the start, so that a pass can be shown to have cost one `list` and no write.
     """
 
-    def __init__(self, base_url: str, server: str) -> None:
+    def __init__(self, base_url: str, server: str, call_seconds: int = CALL_SECONDS) -> None:
         self.base_url = base_url
         self.server = server
+        self.call_seconds = call_seconds
         self.calls: Counter[str] = Counter()
         self._version: str | None = None
         self._clients = threading.local()
@@ -52,12 +53,13 @@ class DockerApi:
             client.ping()
 
     @contextmanager
-    def call(self, verb: str, what: str, *, seconds: int = CALL_SECONDS) -> Iterator[docker.APIClient]:
+    def call(self, verb: str, what: str, *, seconds: int | None = None) -> Iterator[docker.APIClient]:
         """One API call, counted under `verb`, made with the client of this thread.
 
-        `what` completes "Docker refused to ...". `seconds` limits each wait for an answer. Raises Transient for everything that
-        the caller did not expect; it catches an expected `docker.errors.APIError` inside the block.
+        `what` completes "Docker refused to ...". `seconds` limits each wait for an answer (`call_seconds` when None). Raises
+        Transient for everything that the caller did not expect; it catches an expected `docker.errors.APIError` inside the block.
         """
+        seconds = self.call_seconds if seconds is None else seconds
         with self._count_lock:
             self.calls[verb] += 1
         try:
@@ -75,7 +77,7 @@ class DockerApi:
         # Sessions of `requests` are not safe to share between threads, and a hanging call must not hold up another thread's.
         client: docker.APIClient | None = getattr(self._clients, "client", None)
         if client is None:
-            client = docker.APIClient(base_url=self.base_url, version=self._version or "auto", timeout=CALL_SECONDS)
+            client = docker.APIClient(base_url=self.base_url, version=self._version or "auto", timeout=self.call_seconds)
             self._version = client.api_version
             self._clients.client = client
         return client

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 
 import docker.errors
 
-from reconciler.effects.docker_api import CALL_SECONDS, DockerApi, explain, plain_lines
+from reconciler.effects.docker_api import DockerApi, explain, plain_lines
 from reconciler.errors import Transient
 
 TIMED_OUT = 124  # the exit code that `timeout` uses
@@ -28,7 +28,7 @@ class Exec:
 
         Its process is killed then. Raises Transient when the container does not run.
         """
-        limit = max(1, min(CALL_SECONDS, round(timeout) + 1))
+        limit = max(1, min(self._api.call_seconds, round(timeout) + 1))
         with self._api.call("exec", f"run a command in {name}", seconds=limit) as client:
             try:
                 identity = str(client.exec_create(name, list(argv))["Id"])

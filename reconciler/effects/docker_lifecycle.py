@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import docker.errors
 
-from reconciler.effects.docker_api import CALL_SECONDS, DockerApi, explain
+from reconciler.effects.docker_api import DockerApi, explain
 from reconciler.effects.docker_create import create_config, unnamed_volumes
 from reconciler.effects.docker_list import Listing
 from reconciler.effects.docker_shape import Support, expected_shape
@@ -84,7 +84,7 @@ class Lifecycle:
         if signal is not None and self._signalled(identity, signal):
             self._wait(identity, grace)
             seconds = 0
-        with self._api.call("stop", f"stop container {identity[:12]}", seconds=CALL_SECONDS) as client:
+        with self._api.call("stop", f"stop container {identity[:12]}") as client:
             try:
                 client.stop(identity, timeout=seconds)
             except docker.errors.NotFound:

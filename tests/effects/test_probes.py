@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import socketserver
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -225,6 +226,25 @@ def test_an_answer_counts_only_while_the_container_that_was_started_runs(rig: Ri
         rig.prober.watch({"c1": target(port, pid=0)})
         rig.ends("failed")
     assert rig.prober.gates()["c1"].error == "its process does not run"
+
+
+def test_an_answer_given_while_the_process_ended_does_not_count(rig: Rig) -> None:
+    """FAULTS 9: another process may have given it."""
+    process = subprocess.Popen(["sleep", "60"])
+
+    def ends_it(*_: object) -> tuple[int, str]:
+        process.kill()
+        process.wait()
+        return 0, "fine"
+
+    prober = Prober(Inside(ends_it, rig.answers.health, rig.answers.logs), lambda: None)
+    try:
+        command = Health(kind="command", command=("check",), interval=0.02, timeout=5, retries=1, successes=1)
+        prober.watch({"c1": target(1, command, pid=process.pid)})
+        eventually(lambda: prober.gates()["c1"].state != "waiting")
+        assert prober.gates()["c1"].error == "its process ended during the probe"
+    finally:
+        prober.close()
 
 
 def test_a_restart_during_the_gate_is_a_failure_and_starts_the_count_anew(rig: Rig) -> None:

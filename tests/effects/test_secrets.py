@@ -65,6 +65,16 @@ def test_a_file_replaced_by_rename_with_the_old_time_and_size_is_noticed(local: 
     assert directory.digests({API: ("token",)}) != before
 
 
+def test_a_file_rewritten_in_place_with_the_old_time_and_size_is_noticed(local: Path) -> None:
+    path = local / "shop/prod/secrets/token"
+    directory = SecretsDirectory(local, KEY)
+    before = directory.digests({API: ("token",)})
+    status = path.stat()
+    path.write_text("hunter2-hunterX\n")
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert directory.digests({API: ("token",)}) != before
+
+
 def test_a_service_is_not_concerned_by_a_secret_that_it_does_not_name(local: Path) -> None:
     before = digest(local, "token")
     (local / "shop/prod/secrets/cert").write_text("another")

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import ipaddress
 import random
+import socket
+import threading
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 from docker import DockerClient
 from docker.models.containers import Container as ByHand
@@ -74,6 +78,50 @@ class Rig:
     def by_hand(self, name: str | None = None) -> ByHand:
         found: ByHand = self.client.containers.get(name or self.instance.name)
         return found
+
+
+class Relay:
+    """A socket in front of the Engine's that can be cut or fall silent, as a daemon does."""
+
+    def __init__(self, path: Path) -> None:
+        self.url = f"unix://{path}"
+        self.silent = False
+        self._listening = socket.socket(socket.AF_UNIX)
+        self._listening.bind(str(path))
+        self._listening.listen()
+        self._ends: list[socket.socket] = []
+
+    def __enter__(self) -> Relay:
+        threading.Thread(target=self._accept, daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._listening.close()
+        self.cut()
+
+    def cut(self) -> None:
+        """End every connection there is."""
+        for end in self._ends:
+            with suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+        self._ends.clear()
+
+    def _accept(self) -> None:
+        with suppress(OSError):
+            while True:
+                near, _ = self._listening.accept()
+                far = socket.socket(socket.AF_UNIX)
+                far.connect(SOCKET.removeprefix("unix://"))
+                self._ends += [near, far]
+                for source, target in ((near, far), (far, near)):
+                    threading.Thread(target=self._copy, args=(source, target), daemon=True).start()
+
+    def _copy(self, source: socket.socket, target: socket.socket) -> None:
+        with suppress(OSError):
+            while data := source.recv(65536):
+                if not self.silent:
+                    target.sendall(data)
+            target.shutdown(socket.SHUT_RDWR)
 
 
 def rig(scope: Scope, client: DockerClient, images: Images) -> Rig:

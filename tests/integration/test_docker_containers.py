@@ -20,7 +20,7 @@ from reconciler.model.container import Publish
 from reconciler.model.desired import Mount, Resources
 from tests.integration import docker_rig
 from tests.integration.conftest import Scope
-from tests.integration.docker_rig import Rig
+from tests.integration.docker_rig import Relay, Rig
 from tests.integration.images import Images
 from tests.waiting import eventually
 
@@ -217,6 +217,17 @@ def test_remove_never_removes_volumes(rig: Rig, docker_client: docker.DockerClie
     assert rig.docker.exec(again.name, ("sh", "-c", "echo x > /data/file"), 5)[0] != 0
 
 
+def test_remove_leaves_even_an_anonymous_volume_that_a_person_made(rig: Rig) -> None:
+    """I9."""
+    made = rig.client.containers.create(
+        rig.images.app, name=rig.instance.name, volumes=["/anonymous"], labels={**rig.labels().to_docker(), **rig.scope.labels}
+    )
+    volume = rig.client.volumes.get(made.attrs["Mounts"][0]["Name"])
+    rig.docker.remove(made.id or "")
+    volume.reload()
+    volume.remove()
+
+
 def test_an_image_volume_that_nobody_named_stalls(rig: Rig) -> None:
     with pytest.raises(Stalled, match="/var/lib/postgresql/data: name each under `volumes`") as caught:
         rig.docker.create(rig.plan(image=rig.images.postgres))
@@ -344,6 +355,43 @@ def test_a_daemon_that_is_not_there_is_named_with_what_to_do(tmp_path: Path) -> 
         Docker(f"unix://{tmp_path}/none.sock", "s").containers()
 
 
+def test_a_daemon_that_hangs_costs_a_pass_only_the_limit_of_a_call(tmp_path: Path) -> None:
+    """FAULTS 10: moby's hanging API calls."""
+    with socket.socket(socket.AF_UNIX) as hanging:
+        hanging.bind(f"{tmp_path}/hangs.sock")
+        hanging.listen()
+        began = time.monotonic()
+        with pytest.raises(Transient, match="unix://"):
+            Docker(f"unix://{tmp_path}/hangs.sock", "s", call_seconds=1).containers()
+        assert time.monotonic() - began < 5
+
+
+def test_a_call_that_hangs_later_ends_in_its_time(rig: Rig, tmp_path: Path) -> None:
+    """FAULTS 10: the daemon answered before."""
+    with Relay(tmp_path / "relay.sock") as relay:
+        through = Docker(relay.url, rig.scope.server, call_seconds=1)
+        through.containers()
+        relay.silent = True
+        with pytest.raises(Transient, match="did not list containers within 1 s"):
+            through.containers()
+        relay.silent = False
+        assert through.containers()[0] == ()
+
+
+def test_a_lost_event_stream_comes_back_and_everything_is_looked_at_again(rig: Rig, tmp_path: Path) -> None:
+    """FAULTS 17: a change that no event told of, and that the list does not show."""
+    container = rig.up()
+    with Relay(tmp_path / "relay.sock") as relay:
+        through = Docker(relay.url, rig.scope.server)
+        stream = through.events()
+        assert next(stream).kind == "connected"
+        assert through.containers()[0][0].drift == ()
+        relay.cut()
+        rig.client.api.update_container(container.id, mem_limit="77m", memswap_limit="154m")
+        assert next(stream).kind == "connected"
+        assert through.containers()[0][0].drift == ("memory limit 0 -> 80740352",)
+
+
 def test_events_name_our_containers_only_and_end_when_closed(rig: Rig) -> None:
     rig.up()
     rig.docker.containers()
@@ -351,7 +399,7 @@ def test_events_name_our_containers_only_and_end_when_closed(rig: Rig) -> None:
     listening = threading.Thread(target=lambda: events.extend(_each(rig.docker.events(), events)), daemon=True)
     listening.start()
     eventually(lambda: events and events[0].kind == "connected")
-    rig.scope.run(rig.images.app, "foreign").stop(timeout=0)
+    rig.scope.run(rig.images.app, "foreign", labels=rig.labels(server="another").to_docker()).stop(timeout=0)
     rig.by_hand().update(mem_limit="77m", memswap_limit="154m")
     eventually(lambda: any(event.action == "update" for event in events))
     assert {event.name for event in events if event.kind == "container"} == {rig.instance.name}

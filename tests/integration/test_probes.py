@@ -112,6 +112,21 @@ def test_a_command_that_hangs_fails_in_its_time(rig: Rig, prober: Prober) -> Non
     assert failed.state == "failed" and "0.3 s" in (failed.error or "")
 
 
+def test_dockers_own_health_state_is_read_from_a_real_check(rig: Rig, prober: Prober) -> None:
+    """FAULTS 8: healthy counts while its checks are made; the stale case stands in tests/effects/test_docker_health.py."""
+    tag = f"reconciler/build:{rig.scope.name}-health"
+    lines = f"FROM {rig.images.app}\nHEALTHCHECK --interval=1s --timeout=2s CMD true\n"
+    rig.docker.build(tag, {"Dockerfile": (0o100644, lines.encode())}, "Dockerfile")
+    container = rig.up(rig.plan(image=tag))
+    health = Health(kind="docker", interval=0.1, timeout=3, retries=100)
+    prober.watch({container.id: Target(health=health, address=None, port=0, pid=container.pid)})
+    eventually(lambda: prober.gates()[container.id].state == "passed", 20, lambda: str(prober.gates()))
+    rig.docker.stop(container.id)
+    rig.docker.remove(container.id)
+    rig.docker.remove_unused_images(frozenset())
+    assert rig.docker.image(tag) is None
+
+
 def test_docker_health_needs_a_healthcheck(rig: Rig, prober: Prober) -> None:
     failed = gate(rig, prober, Health(kind="docker", interval=0.1, timeout=3, retries=2))
     assert failed.state == "failed" and "has no HEALTHCHECK" in (failed.error or "")
