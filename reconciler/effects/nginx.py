@@ -12,7 +12,7 @@ import re
 import shutil
 import signal
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -79,12 +79,18 @@ class _Switch:
 
 
 class Nginx:
-    """The nginxes of this server. `root`: on the host, a directory per nginx below it, mounted at `mount` in its container."""
+    """The nginxes of this server. `root`: on the host, a directory per nginx below it, mounted at `mount` in its container.
 
-    def __init__(self, root: Path, containers: Containers, mount: str = MOUNT) -> None:
+    `watch` is called with "before" and "after" and the parts of a switch: crashes for tests.
+    """
+
+    def __init__(
+        self, root: Path, containers: Containers, mount: str = MOUNT, watch: Callable[[str, str], None] = lambda when, part: None
+    ) -> None:
         self._root = root
         self._containers = containers
         self._mount = mount
+        self._watch = watch
         self._refused: dict[str, tuple[str, str]] = {}
 
     def write(self, name: str, text: str) -> None:
@@ -135,7 +141,9 @@ class Nginx:
             placed = list(pool.map(lambda pair: self._place(*pair), targets))
         switches = [item for item in placed if isinstance(item, _Switch)]
         for switch in switches:
+            self._watch("before", f"hang up {switch.target.name}")
             _hang_up(switch)
+            self._watch("after", f"hang up {switch.target.name}")
         deadline = time.monotonic() + timeout
         while waiting := [switch for switch in switches if switch.outcome is None]:
             for switch in waiting:
@@ -166,7 +174,9 @@ class Nginx:
                 return _last(_COMPLAINT, output) or f"{target.name}: `nginx -t` ended with code {code}: {output.strip()[-300:]}"
             previous = self._read(target.name)
             noted = workers(pid)
+            self._watch("before", f"rename {target.name}")
             self._rename(target.name, CANDIDATE)
+            self._watch("after", f"rename {target.name}")
         except (ReconcilerError, OSError) as error:
             return f"{target.name} could not be given its configuration: {error}"
         return _Switch(target, pid, previous, noted.current | noted.shutting_down)

@@ -18,10 +18,12 @@ from reconciler.effects.nginx import Nginx
 from reconciler.effects.probes import Inside, Prober
 from reconciler.effects.secrets import SecretsDirectory, machine_key
 from reconciler.engine.cycle import Cycle, Options, World
+from reconciler.engine.faults import StepwiseGit, StepwiseJournal, requested
 from reconciler.engine.jobs import ThreadJobs
 from reconciler.engine.performer import Watch
+from reconciler.engine.ports import GitPort, JournalPort
 from reconciler.engine.repository import Repository
-from reconciler.engine.settings import Settings, StatusSettings
+from reconciler.engine.settings import Settings, StatusSettings, environment
 from reconciler.errors import Invalid, Problem
 from reconciler.model.policy import Policy, read_policy
 from reconciler.model.site import Site
@@ -52,20 +54,27 @@ def wire(settings: Settings, wake: Callable[[], None], say: Callable[[str], None
     """
     required(settings)
     assert settings.server is not None
-    journal = Journal(settings.state_dir)
+    faults = requested(environment())
+    journal: JournalPort = Journal(settings.state_dir)
     docker = Docker(settings.docker, settings.server)
     prober = Prober(Inside(exec=docker.exec, health=docker.health, logs=docker.logs), wake)
     jobs = ThreadJobs(wake)
     git = GitRepository(settings.state_dir / "repo.git", git_settings(settings))
+    repository: GitPort = Repository(git, settings.server)
+    nginx = Nginx(settings.state_dir / "nginx", docker)
+    if faults is not None:
+        watch = faults.watch(watch)
+        journal, repository = StepwiseJournal(journal, faults), StepwiseGit(repository, faults)
+        nginx = Nginx(settings.state_dir / "nginx", docker, watch=faults.step)
     status = settings.status if isinstance(settings.status, StatusSettings) else None
     world = World(
         docker=docker,
-        nginx=Nginx(settings.state_dir / "nginx", docker),
+        nginx=nginx,
         prober=prober,
         secrets=SecretsDirectory(settings.local_dir, machine_key(settings.state_dir / "secrets.key")),
         journal=journal,
         clock=SystemClock(),
-        git=Repository(git, settings.server),
+        git=repository,
         jobs=jobs,
     )
     options = Options(
@@ -143,7 +152,7 @@ def policy(settings: Settings) -> Policy:
         raise Invalid([Problem(str(settings.policy), 0, 0, f"cannot be read: {error.strerror}")]) from error
 
 
-def _identity(journal: Journal) -> str:
+def _identity(journal: JournalPort) -> str:
     found = journal.read(IDENTITY_FILE)
     if found is None:
         found = hashlib.sha256(secrets.token_bytes(32)).hexdigest()[:16].encode()
