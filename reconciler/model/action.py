@@ -26,6 +26,7 @@ class PrepareImage(Model):
     kind: Literal["prepare_image"] = "prepare_image"
     reference: str
     build: Build | None = None
+    attempt: str = ""  # the rollout that needs it, as `service@rollout`
     cause: str
 
 

@@ -57,6 +57,7 @@ class ImageState(Model):
     status: ImageStatus
     image: Image | None = None
     error: str | None = None
+    attempt: str = ""  # `PrepareImage.attempt` of the last try: a failure counts for the attempt that it belongs to
     transient: bool = True
     log: tuple[str, ...] = ()
 

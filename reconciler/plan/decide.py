@@ -15,7 +15,7 @@ from reconciler.model.identity import ServiceKey
 from reconciler.model.observed import Elapsed
 from reconciler.model.report import Report
 from reconciler.plan.brake import Brake, brake
-from reconciler.plan.rebuild import adopt, rebuild
+from reconciler.plan.rebuild import adopt, rebuild, unsettled
 from reconciler.plan.rollout import keep, step
 from reconciler.plan.step import Context
 
@@ -79,7 +79,7 @@ def _create(desired: Desired, reports: Mapping[str, Report], decider: Decider, e
         epoch=epoch,
         generation=1,
         decided_by=decider,
-        members=(decider.server,),
+        members=_founders(desired, reports, decider),
         config=desired.revision.sha,
         services=services,
     )
@@ -87,11 +87,27 @@ def _create(desired: Desired, reports: Mapping[str, Report], decider: Decider, e
     return Decision(cluster, (f"cluster state created by {decider.server} at {desired.revision}{found}",))
 
 
+def _founders(desired: Desired, reports: Mapping[str, Report], decider: Decider) -> tuple[str, ...]:
+    """Who decides, and after a loss everybody who had seen a decision before: they have to acknowledge anew."""
+    before = {name for name, report in reports.items() if report.seen is not None and name in desired.servers}
+    return tuple(sorted({decider.server, *before}))
+
+
 def _members(desired: Desired, cluster: ClusterState, reports: Mapping[str, Report], reasons: list[str]) -> tuple[str, ...]:
-    """A newcomer that has reported is added; a server removed from the inventory is the operator's word that it is out."""
+    """A newcomer that has reported is added; a server removed from the inventory is the operator's word that it is out.
+
+    A report of another epoch, or one whose instances are still behind their gates, does not yet say what runs there.
+    """
     known = set(desired.servers)
     kept = [member for member in cluster.members if member in known]
-    added = sorted(name for name in reports if name in known and name not in cluster.members)
+    added = sorted(
+        name
+        for name, report in reports.items()
+        if name in known
+        and name not in cluster.members
+        and (report.seen is None or report.seen.epoch == cluster.epoch)
+        and not unsettled({name: report})
+    )
     reasons.extend(f"{name} joins" for name in added)
     reasons.extend(f"{name} removed from the inventory" for name in cluster.members if name not in known)
     members = tuple(sorted({*kept, *added}))

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 
 from reconciler.model.cluster import ClusterState, Rollout
 from reconciler.model.identity import InstanceKey, ServiceKey
-from reconciler.model.observed import Container, Observed
+from reconciler.model.observed import Container, ImageState, Observed
 from reconciler.model.report import Report
 
 RETRY_FIRST = 10.0
@@ -59,6 +59,16 @@ def refused(name: str, fingerprint: str) -> str:
 def retry_delay(attempts: int) -> float:
     """Seconds before attempt number `attempts` + 1: 10, 20, 40, ... at most 300. The engine adds jitter to network causes."""
     return min(RETRY_MOST, RETRY_FIRST * float(2 ** min(max(attempts - 1, 0), 10)))
+
+
+def attempt(key: ServiceKey | str, rollout: Rollout | None) -> str:
+    """`service@rollout`: what an image is prepared for."""
+    return f"{key}@{rollout.id}" if rollout is not None else ""
+
+
+def other_attempt(image: ImageState, attempt: str) -> bool:
+    """Whether an image's failure belongs to another attempt than the one that needs it now."""
+    return bool(attempt and image.attempt) and image.attempt != attempt
 
 
 def current(cluster: ClusterState | None, reports: Mapping[str, Report], observed: Observed) -> frozenset[str]:

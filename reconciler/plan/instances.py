@@ -50,17 +50,22 @@ def bring_about(here: Here, want: Wanted) -> list[Action]:
         return []
     application = observed.of(want.instance)
     side = observed.of(want.instance, "sidecar")
-    local = observed.locals.get(str(want.instance.service), "")
-    if application is not None and matches(want, application, local) and _paired(service, application, side):
+    if application is not None and matches(want, application) and _paired(service, application, side):
         return _as_it_should_run(here, want, service, application, side)
     # A gated instance that has failed waits for the decision; starting it again would only fail again.
-    if application is not None and want.gated and matches(want, application, local) and _failed(observed, application):
+    if application is not None and want.gated and matches(want, application) and _failed(observed, application):
         return []
     if not want.gated and not _may_heal(here, want):
         return []
     if observed.missing_secrets.get(str(want.instance.service)):
         return []
-    image = image_action(here, want.image, want.build, _cause(want, application, side), _staged_for(here, want))
+    image = image_action(
+        here,
+        want.image,
+        want.build,
+        _cause(want, application, side),
+        facts.attempt(want.instance.service, want.rollout) if want.gated else "",
+    )
     if image is not None:
         return image
     present = observed.images[want.image].image
@@ -68,10 +73,10 @@ def bring_about(here: Here, want: Wanted) -> list[Action]:
     return _start(here, want, service, reference, [c for c in (application, side) if c is not None])
 
 
-def image_action(here: Here, reference: str, build: object, cause: str, asked: float | None = None) -> list[Action] | None:
+def image_action(here: Here, reference: str, build: object, cause: str, attempt: str = "") -> list[Action] | None:
     """None when the image is there; else what to do for it now (nothing while it is being prepared or has just failed).
 
-    asked: seconds since the attempt that needs it began, if one does; what failed for an earlier attempt is tried at once for this.
+    attempt: the rollout that needs it (`facts.attempt`), if one does; what failed for another one is tried at once for this.
     """
     state = here.observed.images.get(reference)
     if state is not None and state.status == "present":
@@ -80,17 +85,9 @@ def image_action(here: Here, reference: str, build: object, cause: str, asked: f
         return []
     if state is not None and state.status == "failed":
         failed = here.elapsed.of(facts.image_failed(reference))
-        earlier = asked is not None and failed > asked
-        if not earlier and failed < (facts.RETRY_FIRST if state.transient else facts.RETRY_MOST):
+        if not facts.other_attempt(state, attempt) and failed < (facts.RETRY_FIRST if state.transient else facts.RETRY_MOST):
             return []
-    return [PrepareImage.model_validate({"reference": reference, "build": build, "cause": cause})]
-
-
-def _staged_for(here: Here, want: Wanted) -> float | None:
-    """Seconds since the attempt that a gated instance belongs to began."""
-    if not want.gated or want.rollout is None:
-        return None
-    return here.elapsed.of(facts.staging(want.instance.service, want.rollout))
+    return [PrepareImage.model_validate({"reference": reference, "build": build, "attempt": attempt, "cause": cause})]
 
 
 def _as_it_should_run(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from reconciler.model.action import Action, ConnectNetwork, Reload, RemoveInstance, StartNginx
+from reconciler.model.action import Action, ConnectNetwork, EnsureNetwork, Reload, RemoveInstance, StartNginx
 from reconciler.model.cluster import ClusterState
 from reconciler.model.container import ContainerPlan
 from reconciler.model.desired import Desired
@@ -14,7 +14,7 @@ from reconciler.model.observed import Container, Elapsed, Observed
 from reconciler.model.routes import NginxConfig
 from reconciler.model.site import Site
 from reconciler.plan import containers, facts
-from reconciler.plan.addresses import edge_address
+from reconciler.plan.addresses import edge_address, subnet_for
 from reconciler.plan.routes import edge_config, host_config, sidecar_config
 
 
@@ -55,11 +55,16 @@ def configs(
     return found
 
 
-def nginx_containers(desired: Desired, cluster: ClusterState, observed: Observed, site: Site) -> list[Action]:
-    """Create, replace or remove the edge and the host listener, and join the edge to the networks that it routes to."""
+def nginx_containers(
+    desired: Desired, cluster: ClusterState, observed: Observed, site: Site, networks: dict[str, str]
+) -> list[Action]:
+    """Create, replace or remove the edge and the host listener, and join the edge to the networks that it routes to.
+
+    networks: those that exist or are made in this pass (name -> subnet); what the edge needs besides is made and added.
+    """
     actions: list[Action] = []
     config = edge_config(desired, cluster, observed, site)
-    actions.extend(_edge(config, cluster, observed, site, public_networks(desired, cluster)))
+    actions.extend(_edge(config, observed, site, public_networks(desired, cluster), networks))
     host = host_config(desired, cluster, observed, site)
     actions.extend(_ensure(containers.host_listener(site), host, (), observed))
     return actions
@@ -105,23 +110,27 @@ def public_networks(desired: Desired, cluster: ClusterState) -> frozenset[str]:
 
 
 def _edge(
-    config: NginxConfig | None, cluster: ClusterState, observed: Observed, site: Site, networks: frozenset[str]
+    config: NginxConfig | None, observed: Observed, site: Site, needed: frozenset[str], networks: dict[str, str]
 ) -> list[Action]:
-    present = [name for name in sorted(networks) if name in observed.networks]
-    if config is not None and not present:
-        return []  # nothing of it runs yet: the network comes with the first instance
+    made: list[Action] = []
+    for name in sorted(needed - networks.keys()):
+        # Nothing of the project runs on this server, and its edge routes to it all the same.
+        networks[name] = subnet_for(name, site.network_pool, networks)
+        made.append(EnsureNetwork(name=name, subnet=networks[name], cause=f"{site.edge_name} routes to services on {name}"))
+    present = sorted(needed)
     home = present[0] if present else ""
     found = _of_role(observed, "edge")
-    plan = containers.edge(site, home, edge_address(observed.networks[home])) if config is not None else None
-    others = tuple((name, edge_address(observed.networks[name])) for name in present if name != home)
+    plan = containers.edge(site, home, edge_address(networks[home])) if config is not None else None
+    others = tuple((name, edge_address(networks[name])) for name in present if name != home)
     actions = _ensure(plan, config, others, observed, role="edge")
     if actions or found is None or config is None:
-        return actions
-    return [
+        return [*made, *actions]
+    joins: list[Action] = [
         ConnectNetwork(container=found.name, network=name, address=address, cause=f"{found.name} routes to services on {name}")
-        for name, address in ((home, edge_address(observed.networks[home])), *others)
+        for name, address in ((home, edge_address(networks[home])), *others)
         if name not in found.networks
     ]
+    return [*made, *joins]
 
 
 def _ensure(

@@ -6,6 +6,7 @@ Live instances are restored first, then staged ones are started, then nginx foll
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 
 from reconciler.errors import Stalled
 from reconciler.model.action import Action, PrepareImage
@@ -46,9 +47,10 @@ def plan(
             continue  # said by `stalls`; the others go on
     for key, state, reference, build in preparing(desired, cluster, observed.server):
         if state.rollout is not None:
-            asked = elapsed.of(facts.staging(key, state.rollout))
-            actions.extend(image_action(here, reference, build, state.rollout.cause, asked) or ())
-    actions.extend(nginxes.nginx_containers(desired, cluster, observed, site))
+            attempt = facts.attempt(key, state.rollout)
+            actions.extend(image_action(here, reference, build, state.rollout.cause, attempt) or ())
+    with suppress(Stalled):  # a pool without free subnets: the services that need one say so
+        actions.extend(nginxes.nginx_containers(desired, cluster, observed, site, here.allocations.networks))
     actions.extend(nginxes.reload(intended, observed, elapsed))
     actions.extend(ending.drains(desired, cluster, observed, elapsed))
     if serves(intended, observed):

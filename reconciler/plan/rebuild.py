@@ -26,6 +26,12 @@ def rebuild(desired: Desired, reports: Mapping[str, Report], generation: int = 1
     return {name: _state(desired, ServiceKey.parse(name), places, generation) for name, places in sorted(found.items())}
 
 
+def unsettled(reports: Mapping[str, Report]) -> tuple[str, ...]:
+    """Services that still run behind their gates, by key: a cluster state is not created before it is known what is healthy."""
+    waiting = {entry.service for report in reports.values() for entry in report.instances if entry.phase == "starting"}
+    return tuple(sorted(waiting))
+
+
 def adopt(desired: Desired, cluster: ClusterState, report: Report, generation: int) -> dict[str, ServiceState]:
     """The services that change because a server joins with instances of its own that are live there already."""
     changed = {}

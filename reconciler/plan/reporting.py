@@ -10,12 +10,12 @@ from collections.abc import Iterable, Mapping
 from reconciler.model.cluster import Backend, ClusterState, ServiceState
 from reconciler.model.desired import Desired
 from reconciler.model.identity import InstanceKey, ServiceKey
-from reconciler.model.observed import Container, Elapsed, Observed
-from reconciler.model.report import Condition, InstanceReport, Report, Seen, Serving
+from reconciler.model.observed import Container, Observed
+from reconciler.model.report import Condition, InstancePhase, InstanceReport, Report, Seen, Serving
 from reconciler.model.site import Site
 from reconciler.plan import facts
 from reconciler.plan.nginxes import Intended, serves
-from reconciler.plan.wanted import Wanted, preparing, wanted
+from reconciler.plan.wanted import Wanted, newcomer, preparing, wanted
 
 TELLING_FAILURES = 5
 """Failed probes in a row after which a waiting gate's last failure is worth a word in the report."""
@@ -34,12 +34,10 @@ def report(
     verified_ms: float | None = None,
     troubles: tuple[Condition, ...] = (),
     retry: tuple[str, ...] = (),
-    elapsed: Elapsed = Elapsed(),
 ) -> Report:
     """Make the report. `identity` is this machine's random one; `troubles` are what the engine met carrying out actions.
 
-    retry: what `step.retry_wish` made of a person's request. elapsed: to tell an image that failed in this attempt from one that
-    failed before it.
+    retry: what `step.retry_wish` made of a person's request.
     """
     seen = Seen(config=desired.revision.sha, epoch=cluster.epoch, generation=cluster.generation) if cluster else None
     serving, retired = _serving(cluster, observed, intended, previous, verified_ms)
@@ -50,7 +48,7 @@ def report(
         seen=seen,
         serving=serving,
         retired=retired,
-        instances=tuple(_instances(desired, cluster, observed, elapsed)),
+        instances=tuple(_instances(desired, cluster, observed)),
         conditions=(*_conditions(desired, cluster, observed, site), *troubles),
         refresh=tuple(_refresh(desired, cluster, observed)),
         retry=retry,
@@ -79,8 +77,8 @@ def _serving(
     return serving, retired
 
 
-def _instances(desired: Desired, cluster: ClusterState | None, observed: Observed, elapsed: Elapsed) -> Iterable[InstanceReport]:
-    if cluster is None or (observed.server not in cluster.members and observed.server in desired.servers):
+def _instances(desired: Desired, cluster: ClusterState | None, observed: Observed) -> Iterable[InstanceReport]:
+    if cluster is None or newcomer(desired, cluster, observed.server):
         yield from _found(observed)
         return
     listed: dict[InstanceKey, Wanted] = {want.instance: want for want in wanted(desired, cluster, observed)}
@@ -89,9 +87,9 @@ def _instances(desired: Desired, cluster: ClusterState | None, observed: Observe
         want = listed.get(instance)
         application = observed.of(instance) or observed.of(instance, "sidecar")
         if want is not None and want.backend.role == "live" and instance.service in asked:
-            yield _prepared(want.backend, *asked[instance.service], observed, instance, elapsed)
+            yield _prepared(want.backend, *asked[instance.service], observed, instance)
         elif want is not None and want.gated:
-            yield _gated(want, application, observed, elapsed)
+            yield _gated(want, application, observed)
         elif want is not None:
             yield _live(want, application, observed)
         elif application is not None:
@@ -104,6 +102,12 @@ def _found(observed: Observed) -> Iterable[InstanceReport]:
         instance = container.instance
         if instance is None or container.labels.role != "application" or not container.running:
             continue
+        owner = container.namespace_of
+        gate = observed.gates.get(container.id)
+        whole = owner is None or any(c.id == owner and c.running for c in observed.containers)
+        phase: InstancePhase = "live" if whole else "failed"
+        if whole and gate is not None and gate.state != "passed":
+            phase = "failed" if gate.state == "failed" else "starting"
         yield InstanceReport(
             service=str(instance.service),
             replica=instance.replica,
@@ -112,12 +116,12 @@ def _found(observed: Observed) -> Iterable[InstanceReport]:
             port=_port(container, instance),
             rollout=container.labels.rollout or None,
             revision=container.labels.revision or None,
-            phase="live",
+            phase=phase,
             image=container.image_id or None,
         )
 
 
-def _gated(want: Wanted, application: Container | None, observed: Observed, elapsed: Elapsed) -> InstanceReport:
+def _gated(want: Wanted, application: Container | None, observed: Observed) -> InstanceReport:
     rollout = want.rollout_label
     base = _base(want.instance, want.backend.spec, rollout)
     ours = application is not None and application.labels.spec == want.backend.spec and application.labels.rollout == rollout
@@ -129,7 +133,7 @@ def _gated(want: Wanted, application: Container | None, observed: Observed, elap
     if error is not None and (application is None or not application.running):
         return base.model_copy(update={"phase": "waiting" if error[1] else "failed", "reason": error[0]})
     if not ours or application is None:
-        return _image_phase(base, want.image, observed, elapsed, want.instance.service, want.state)
+        return _image_phase(base, want.image, observed, want.instance.service, want.state)
     gate = observed.gates.get(application.id)
     update: dict[str, object] = {"port": _port(application, want.instance)}
     if gate is None or gate.state == "waiting":
@@ -145,12 +149,9 @@ def _gated(want: Wanted, application: Container | None, observed: Observed, elap
     return base.model_copy(update=update)
 
 
-def _image_phase(
-    base: InstanceReport, reference: str, observed: Observed, elapsed: Elapsed, key: ServiceKey, state: ServiceState
-) -> InstanceReport:
+def _image_phase(base: InstanceReport, reference: str, observed: Observed, key: ServiceKey, state: ServiceState) -> InstanceReport:
     image = observed.images.get(reference)
-    asked = elapsed.of(facts.staging(key, state.rollout)) if state.rollout is not None else 0.0
-    earlier = elapsed.of(facts.image_failed(reference)) > asked
+    earlier = image is not None and facts.other_attempt(image, facts.attempt(key, state.rollout))
     if image is not None and image.status == "failed" and not earlier:
         if image.transient:
             return base.model_copy(update={"phase": "waiting", "reason": image.error})
@@ -158,9 +159,7 @@ def _image_phase(
     return base.model_copy(update={"phase": "preparing"})
 
 
-def _prepared(
-    backend: Backend, state: ServiceState, reference: str, observed: Observed, instance: InstanceKey, elapsed: Elapsed
-) -> InstanceReport:
+def _prepared(backend: Backend, state: ServiceState, reference: str, observed: Observed, instance: InstanceKey) -> InstanceReport:
     """The vote of a recreate's staging: the image is there."""
     rollout = state.rollout
     base = _base(instance, rollout.target if rollout else backend.spec, rollout.id if rollout else "")
@@ -171,7 +170,7 @@ def _prepared(
         return base.model_copy(update={"phase": "waiting", "reason": why})
     if image is not None and image.status == "present" and image.image is not None:
         return base.model_copy(update={"phase": "ready", "image": image.image.reference})
-    return _image_phase(base, reference, observed, elapsed, instance.service, state)
+    return _image_phase(base, reference, observed, instance.service, state)
 
 
 def _live(want: Wanted, application: Container | None, observed: Observed) -> InstanceReport:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from reconciler.model.cluster import Backend, Rollout, ServiceState
 from reconciler.model.identity import ServiceKey
 from reconciler.plan.step import Context, Step, waits
-from reconciler.plan.votes import acknowledged, gone
+from reconciler.plan.votes import acknowledged, gone, unretired
 
 
 def switching(context: Context, state: ServiceState, rollout: Rollout) -> Step:
@@ -40,7 +40,10 @@ def removal(context: Context, key: ServiceKey, state: ServiceState) -> Step:
         return switching(context, state, rollout)
     if rollout is not None and rollout.strategy == "remove":
         left = _left(context, key, state.backends, rollout)
-        return Step(state) if left else Step(None, reasons=("removed; its volumes are kept",))
+        # Its ports and addresses go to nobody else while an old worker may still name them.
+        if left or unretired(context.cluster, context.reports, rollout.switched_at or 0):
+            return Step(state)
+        return Step(None, reasons=("removed; its volumes are kept",))
     if rollout is not None and rollout.phase == "draining":
         return draining(context, key, state, rollout)
     backends = tuple(

@@ -54,6 +54,11 @@ class Wanted:
         return live.revision if live is not None else ""
 
 
+def newcomer(desired: Desired, cluster: ClusterState | None, server: str) -> bool:
+    """Whether the decision does not know this server yet: nothing is asked of it, and it says what runs on it."""
+    return cluster is None or (server not in cluster.members and server in desired.servers)
+
+
 def wanted(desired: Desired, cluster: ClusterState, observed: Observed) -> tuple[Wanted, ...]:
     """Live instances first, then staged ones; draining ones are not wanted, only tolerated."""
     found = []
@@ -86,17 +91,15 @@ def preparing(
     return tuple(found)
 
 
-def matches(want: Wanted, container: Container, local: str) -> bool:
+def matches(want: Wanted, container: Container) -> bool:
     """Whether a container is what the decision wants in its place, apart from changes made by hand.
 
-    A gated instance must have been started for this very rollout. What is the server's own part (`local`) changes by a rollout
-    only, so a live instance with another one is left alone until then.
+    A gated instance must have been started for this very rollout. What is the server's own part (contents of secrets) is not
+    looked at: it changes by a rollout only, and a staged instance may have been voted for, and be live, before this server knows.
     """
     if container.labels.spec != want.backend.spec:
         return False
-    if want.gated:
-        return container.labels.rollout == want.rollout_label and container.labels.local == local
-    return True
+    return not want.gated or container.labels.rollout == want.rollout_label
 
 
 def image_of(service: DesiredService, resolved: str | None) -> tuple[str, Build | None]:

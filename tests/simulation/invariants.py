@@ -25,6 +25,7 @@ class Invariants:
         self.world = world
         self.hurt: set[Where] = set()
         self.unfair: set[str] = set()  # digests whose staged instance a fault hit: they may be rejected
+        self.removed: set[ServiceKey] = set()
         self.rollouts: dict[tuple[str, str, str], str] = {}
 
     # Faults
@@ -89,6 +90,8 @@ class Invariants:
 
     def _removed(self, service: ServiceKey) -> bool:
         """Whether the config says that it is to go, or it went and comes again: then nobody is promised anything."""
+        if service in self.removed:
+            return True
         clusters = [self.world.refs.cluster, *(m.cluster for m in self.world.machines.values())]
         known = [c.services.get(str(service)) for c in clusters if c is not None]
         return any(state is None or state.live is None for state in known)
@@ -182,12 +185,17 @@ class Invariants:
         world, after = self.world, decision.cluster
         if before is not None and (after.generation < before.generation or after.epoch != before.epoch):
             world.fail("I8", f"generation {before.generation} -> {after.generation}")
+        names = {*after.services, *(before.services if before is not None else ())}
+        gone = {n for n in names if n not in after.services or after.services[n].live is None}
+        self.removed = (self.removed | {ServiceKey.parse(n) for n in gone}) - {ServiceKey.parse(n) for n in names - gone}
         for name, state in after.services.items():
             old = before.services.get(name) if before is not None else None
-            if before is not None and state != old and not any(r.startswith(f"{name} ") or r.endswith("joins") for r in decision.reasons):
+            told = any(reason.startswith(f"{name} ") or reason.endswith("joins") for reason in decision.reasons)
+            if before is not None and state != old and not told:
                 world.fail("I8", f"{name} changes without a reason: {old} -> {state}")
             rollout = state.rollout
-            if rollout is not None and rollout.phase == "staging" and (old is None or old.rollout is None or old.rollout.id != rollout.id):
+            earlier = old.rollout.id if old is not None and old.rollout is not None else None
+            if rollout is not None and rollout.phase == "staging" and earlier != rollout.id:
                 used = self.rollouts.setdefault((after.epoch, name, rollout.id), after.model_dump_json())
                 if used != after.model_dump_json() and world.size == 1:
                     world.fail("I8", f"{name} {rollout.id} is used twice")

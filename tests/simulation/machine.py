@@ -93,7 +93,7 @@ class Machine:
     site: Site
     boxes: dict[str, Box] = field(default_factory=dict)
     networks: dict[str, str] = field(default_factory=lambda: {"bridge": "172.17.0.0/16"})
-    pulls: dict[str, tuple[float, bool]] = field(default_factory=dict)  # reference -> (done at, whether it will succeed)
+    pulls: dict[str, tuple[float, bool, str]] = field(default_factory=dict)  # reference -> (done at, whether it will succeed, for)
     locals: dict[str, str] = field(default_factory=dict)
     refuses: bool = False
     frozen_until: float = 0.0
@@ -170,7 +170,7 @@ class Machine:
                 id=b.id,
                 name=b.plan.name,
                 labels=b.plan.labels,
-                status=b.status,
+                status=b.status,  # type: ignore[arg-type]
                 created=f"{b.created:06d}",
                 image_id=b.plan.image,
                 address=b.plan.address if b.status == "running" else None,
@@ -200,19 +200,28 @@ class Machine:
             warnings={},
             start_errors={},
         )
-        return observed.model_copy(update={"gates": self._gates(desired, cluster, observed, now)}) if cluster else observed
+        return observed.model_copy(update={"gates": self._gates(desired, cluster, observed, now)})
 
     def _images(self, now: float) -> Iterator[tuple[str, ImageState]]:
-        for reference, (done, succeeds) in self.pulls.items():
+        for reference, (done, succeeds, attempt) in self.pulls.items():
             if now < done:
-                yield reference, ImageState.model_construct(status="preparing", image=None, error=None, transient=True, log=())
+                yield (
+                    reference,
+                    ImageState.model_construct(attempt=attempt, status="preparing", image=None, error=None, transient=True, log=()),
+                )
             elif succeeds:
                 image = Image.model_construct(id=reference, reference=reference, volumes=(), exposed=())
-                yield reference, ImageState.model_construct(status="present", image=image, error=None, transient=True, log=())
+                yield (
+                    reference,
+                    ImageState.model_construct(attempt=attempt, status="present", image=image, error=None, transient=True, log=()),
+                )
             else:
                 hard = reference.endswith("unbuildable")
                 why = "build failed" if hard else "registry does not answer"
-                yield reference, ImageState.model_construct(status="failed", image=None, error=why, transient=not hard, log=())
+                yield (
+                    reference,
+                    ImageState.model_construct(attempt=attempt, status="failed", image=None, error=why, transient=not hard, log=()),
+                )
 
     def _nginx(self, box: Box) -> NginxState:
         loaded = fingerprint(box.loaded) if box.loaded is not None else None
@@ -220,7 +229,7 @@ class Machine:
             name=box.plan.name, loaded=loaded, old_workers=len(box.workers), refused=box.refused, error="refused by a fault"
         )
 
-    def _gates(self, desired: Desired, cluster: ClusterState, observed: Observed, now: float) -> dict[str, Gate]:
+    def _gates(self, desired: Desired, cluster: ClusterState | None, observed: Observed, now: float) -> dict[str, Gate]:
         gates = {}
         targets = gate_targets(desired, cluster, observed)
         self.probes = {box: since for box, since in self.probes.items() if box in targets}
@@ -250,7 +259,7 @@ class Machine:
             assert action.name not in self.networks
             self.networks[action.name] = action.subnet
         elif isinstance(action, PrepareImage):
-            self.pulls[action.reference] = (now + PULL, succeeds and not action.reference.endswith("unbuildable"))
+            self.pulls[action.reference] = (now + PULL, succeeds and not action.reference.endswith("unbuildable"), action.attempt)
         elif isinstance(action, StartInstance):
             self._start_instance(action, now, crash_after)
         elif isinstance(action, StartContainer):

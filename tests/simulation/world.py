@@ -6,7 +6,7 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
-from reconciler.model.action import Action, RemoveInstance, SignalInstance, StartContainer, StartInstance
+from reconciler.model.action import Action, RemoveInstance, StartContainer, StartInstance
 from reconciler.model.cluster import ClusterState, Decider
 from reconciler.model.desired import Desired
 from reconciler.model.identity import InstanceKey
@@ -17,6 +17,7 @@ from reconciler.plan import facts
 from reconciler.plan.decide import Decision, decide
 from reconciler.plan.nginxes import Intended, configs
 from reconciler.plan.planner import plan
+from reconciler.plan.rebuild import unsettled
 from reconciler.plan.reporting import report as make_report
 from reconciler.ports import SECONDARY_OFFSET
 from tests.simulation.invariants import Invariants
@@ -24,6 +25,7 @@ from tests.simulation.machine import Machine, Refs, fingerprint, make
 from tests.simulation.versions import Commits, Service, index_of, revision
 
 ALL = 99
+UPDATES = ("update",) * 5
 QUIET_ROUNDS = 5
 QUIET_SECONDS = 150.0
 
@@ -104,8 +106,6 @@ class World:
         self._fetch(machine)
         before = (machine.report, machine.cluster, self.refs.version)
         commits, cluster = self.commits, machine.cluster
-        if cluster is not None:
-            machine.head = max(machine.head, 0)
         desired = commits.desired(machine.head)
         observed = machine.observe(desired, cluster, self.now, self._connections(machine))
         reports = dict(machine.known.reports)
@@ -119,7 +119,6 @@ class World:
             machine.report,
             identity=machine.name,
             program="1",
-            elapsed=elapsed,
         )
         reports[machine.name] = machine.report
         self._push_report(machine)
@@ -148,6 +147,8 @@ class World:
     def _decide(self, machine: Machine, desired: Desired, reports: dict[str, Report], elapsed: Elapsed) -> None:
         cluster = machine.cluster
         if cluster is not None and (machine.name not in cluster.members or index_of(cluster.config) > machine.head):
+            return
+        if cluster is None and unsettled(reports):
             return
         decision = self.rules.decide(
             desired,
@@ -221,7 +222,7 @@ class World:
         try:
             machine.apply(action, self.now, steps, lasts, succeeds)
         except (AssertionError, KeyError) as error:
-            if not isinstance(action, StartInstance | StartContainer | Reload_ | RemoveInstance) or not self.faults:
+            if not isinstance(action, StartInstance | StartContainer | RemoveInstance) or not self.faults:
                 self.fail("Docker", f"{machine.name} {action.kind} {error}")
         if heals and isinstance(action, StartInstance | StartContainer):
             name = action.instance.name if isinstance(action, StartInstance) else action.name.removesuffix("_sidecar")
@@ -232,8 +233,6 @@ class World:
         """Who is reached at which name, address and port from now on."""
         instance, labels = action.instance, action.application.labels
         self.places[machine.name, instance.name] = (machine.name, instance)
-        pairs = zip((instance, instance.other), ("primary", "secondary"), strict=True)
-        del pairs
         for slot, index in (("primary", 0), ("secondary", 1)):
             at = instance if instance.slot == slot else instance.other
             if labels.addresses is not None:
@@ -254,17 +253,15 @@ class World:
             for box in other.boxes.values():
                 for worker in box.workers:
                     if worker.pinned and worker.ends > self.now and box.status == "running":
-                        for found in self._live_peers(other.name, worker.config):
+                        for found in self.live_peers(other.name, worker.config):
                             target = machine.find(found[1]) if found[0] == machine.name else None
                             if target is not None and target.id in counted:
                                 counted[target.id] += 1
         return counted
 
-    def _live_peers(self, server: str, config: NginxConfig) -> set[tuple[str, InstanceKey]]:
+    def live_peers(self, server: str, config: NginxConfig) -> set[tuple[str, InstanceKey]]:
         peers = (peer for upstream in config.upstreams for peer in upstream.peers if not peer.backup)
         return {found for peer in peers if (found := self.resolve(server, peer.address)) is not None}
-
-    live_peers = _live_peers
 
     # Commits and faults
 
@@ -277,7 +274,7 @@ class World:
 
     def _commit(self) -> None:
         services = self.commits.history[-1]
-        kind = self.rng.choice(("update",) * 5 + ("revert", "revert", "remove", "add", "secret", "suspend", "public", "place", "all"))
+        kind = self.rng.choice((*UPDATES, "revert", "revert", "remove", "add", "secret", "suspend", "public", "place", "all"))
         name = self.rng.choice(sorted(services)) if services else ""
         self.log.append(f"{self.now:.1f} commit {revision(self.commits.head + 1).short}: {kind} {name}")
         if kind == "secret":
@@ -344,9 +341,7 @@ class World:
     def _lose(self) -> None:
         """The cluster state and every copy of it are lost, at a moment when no first deploy is under way."""
         known = self.refs.cluster
-        if known is None or any(m.unpushed for m in self.machines.values()):
-            return
-        if any(s.live is None for s in known.services.values()):
+        if known is None or any(m.unpushed or self.refs.reports.get(m.name) != m.report for m in self.machines.values()):
             return
         self.refs.cluster, self.refs.version = None, self.refs.version + 1
         for machine in self.machines.values():
@@ -362,8 +357,3 @@ class World:
 def _words(action: Action) -> str:
     name = getattr(action, "name", None) or str(getattr(action, "instance", "")) or getattr(action, "reference", "")
     return f"{name} ({action.cause})"
-
-
-from reconciler.model.action import Reload as Reload_  # noqa: E402
-
-_ = SignalInstance
