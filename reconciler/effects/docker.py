@@ -81,8 +81,8 @@ class Docker:
         """Signal, wait `grace` seconds, SIGKILL. Returns the exit code, None when it is gone."""
         return self._lifecycle.stop(identity, signal, grace)
 
-    def kill(self, identity: str, signal: str) -> None:
-        """Send a signal that is meant to end it. Its own stop signal also ends its restart policy."""
+    def kill(self, identity: str, signal: str | None) -> None:
+        """Send a signal that is meant to end it; None: its own stop signal, which also ends its restart policy."""
         self._lifecycle.kill(identity, signal)
 
     def remove(self, identity: str) -> None:

@@ -96,12 +96,15 @@ class Lifecycle:
         found = self.inspect(identity)
         return None if found is None else int(found["State"].get("ExitCode") or 0)
 
-    def kill(self, identity: str, signal: str) -> None:
+    def kill(self, identity: str, signal: str | None) -> None:
         """Send a signal through Docker; nothing happens when it does not run.
 
         Docker takes SIGKILL and a container's own stop signal (any signal, if it has none of its own) for the wish to stop it: its
         restart policy then does not start it again. For a reload send SIGHUP to `pid(name)` instead.
         """
+        if signal is None:
+            found = self.inspect(identity)
+            signal = (found["Config"].get("StopSignal") if found is not None else None) or "SIGTERM"
         self._signalled(identity, signal)
         self._listing.invalidate(identity)
 

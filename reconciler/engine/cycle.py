@@ -52,6 +52,7 @@ from reconciler.plan.wanted import wanted
 from reconciler.render.nginx import Rendered, render
 
 POLL_JOB = "poll"
+RECALL_JOB = "recall"
 GIT_LANE = "git"
 CLEAN_JOB = "clean images"
 CLUSTER_FILE = "cluster.json"
@@ -147,7 +148,14 @@ class Cycle:
     def poll(self) -> bool:
         """Ask for a fetch in the background; False when one is under way."""
         needed = self._configuration.needed(self.cluster, self.observed)
-        return self._world.jobs.submit(POLL_JOB, lambda: self._world.git.poll(needed), lane=GIT_LANE)
+        followed = self.cluster.config if self.cluster is not None else None
+        return self._world.jobs.submit(POLL_JOB, lambda: self._world.git.poll(needed, followed), lane=GIT_LANE)
+
+    def recall(self) -> None:
+        """Begin with what the last fetch left, so that healing does not wait for a remote that does not answer."""
+        needed = self._configuration.needed(self.cluster, None)
+        followed = self.cluster.config if self.cluster is not None else None
+        self._world.jobs.submit(RECALL_JOB, lambda: self._world.git.last(needed, followed), lane=GIT_LANE)
 
     def clean_images(self) -> bool:
         """Remove built images that nothing uses, in the background; live, previous and wanted ones are kept."""
@@ -206,6 +214,10 @@ class Cycle:
         for name, result in self._world.jobs.take():
             if name == POLL_JOB:
                 self._polled(result)
+            elif name == RECALL_JOB:
+                # Whatever is wrong with the clone, the poll that follows repairs it or says so.
+                if isinstance(result, Snapshot) and self._own is not None:
+                    self._take_in(result)
             elif name == PUSH_JOB:
                 self._pushed(result)
             elif name.startswith(IMAGE_JOB):
@@ -223,6 +235,9 @@ class Cycle:
             raise result
         assert isinstance(result, Snapshot)
         self.poll_error = None
+        self._take_in(result)
+
+    def _take_in(self, result: Snapshot) -> None:
         self._snapshot = result
         self._configuration.take(result)
         self._reports, problems = read_reports(result.reports, self._site.server)
@@ -255,6 +270,9 @@ class Cycle:
 
     def _desire(self) -> Desired:
         desired = self._configuration.desired(self.cluster, self.observed)
+        here = desired.servers.get(self._site.server)
+        self._site = self._site.model_copy(update={"address": here.address if here is not None else None})
+        self._observer.site = self._site
         if self._configuration.lacking(self.cluster, self.observed):
             self.poll()
         return desired
@@ -294,9 +312,17 @@ class Cycle:
     def _may_decide(self, cluster: ClusterState | None) -> bool:
         if self._configuration.held is not None:
             return False
-        if cluster is not None and self._site.server not in cluster.members:
+        if cluster is not None and not self._may_decide_in(cluster):
             return False
         return not self._publisher.proposing
+
+    def _may_decide_in(self, cluster: ClusterState) -> bool:
+        """Members decide, unless their view or their program is older than the one that decided last (DESIGN section 6, Time)."""
+        if self._site.server not in cluster.members:
+            return False
+        if self._snapshot is not None and self._snapshot.behind and len(cluster.members) > 1:
+            return False
+        return _version(self._options.program) >= _version(cluster.decided_by.program)
 
     def _sole(self, cluster: ClusterState | None) -> bool:
         """A sole member decides locally, once `members: [it]` has landed on the remote (DESIGN section 5)."""
@@ -418,6 +444,10 @@ class Cycle:
         except (ValueError, KeyError, TypeError):
             self._options.say(f"{CLUSTER_FILE} in the state directory is damaged; going on from the remote's cluster state")
             return None
+
+
+def _version(program: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in program.split(".") if part.isdigit())
 
 
 def kept_images(desired: Desired, cluster: ClusterState) -> frozenset[str]:

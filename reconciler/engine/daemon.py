@@ -78,6 +78,7 @@ class Daemon:
         for thread in threads:
             thread.start()
         self._say(f"reconciling {settings.server} from {settings.branch}, state in {settings.state_dir}")
+        wired.cycle.recall()
         self._poll.set()
         try:
             return self._passes(settings, wired)

@@ -25,9 +25,6 @@ from reconciler.render.nginx import Rendered
 
 Render = Callable[[NginxConfig], Rendered]
 
-DEFAULT_STOP_SIGNAL = "SIGTERM"
-SIDECAR_GRACE = 2.0
-
 
 def steps(action: Action, render: Render) -> Iterator[Effect]:
     """The effects of `action`. `PrepareImage` has none: it is a background job, not a step of the pass."""
@@ -39,7 +36,7 @@ def steps(action: Action, render: Render) -> Iterator[Effect]:
         case StartContainer():
             yield e.Unpause(container=action.id) if action.paused else e.Start(container=action.id)
         case SignalInstance():
-            yield e.Signal(container=action.id, signal=action.signal or DEFAULT_STOP_SIGNAL)
+            yield e.Signal(container=action.id, signal=action.signal)
         case RemoveInstance():
             for identity in action.ids:
                 yield e.Stop(container=identity, name=action.name, grace=action.grace)

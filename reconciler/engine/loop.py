@@ -41,6 +41,7 @@ class Settled:
 def until_settled(cycle: Cycle, jobs: ThreadJobs, wake: Wake, *, timeout: float, progress: Callable[[Outcome], None]) -> Settled:
     """Poll once, then pass after pass until nothing is left to do now, and everything has been pushed."""
     deadline = time.monotonic() + timeout
+    cycle.recall()
     cycle.poll()
     while True:
         outcome = cycle.step(flush=True)

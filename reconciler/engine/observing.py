@@ -36,7 +36,7 @@ class Observer:
         self._nginx = nginx
         self._prober = prober
         self._secrets = secrets
-        self._site = site
+        self.site = site
         self._nginxes: dict[str, _Known] = {}
         self._pairs: dict[str, tuple[str, str]] = {}
 
@@ -52,7 +52,7 @@ class Observer:
         containers, foreign = self._docker.containers()
         named = {key: service.spec.secrets for key, service in desired.services.items() if service.spec.secrets}
         base = Observed(
-            server=self._site.server,
+            server=self.site.server,
             containers=containers,
             pairs=self._remembered_pairs(containers, cluster),
             foreign=foreign,
@@ -100,7 +100,7 @@ class Observer:
             known = self._nginxes.get(container.name)
             settled = known is not None and known.pid == container.pid and known.state.loaded and not known.state.old_workers
             if known is None or not settled:
-                port = self._site.host_generation_port if container.labels.role == "host" else self._site.generation_port
+                port = self.site.host_generation_port if container.labels.role == "host" else self.site.generation_port
                 known = _Known(container.pid, self._nginx.state(container.name, container.pid, port))
                 self._nginxes[container.name] = known
             states[container.name] = known.state
@@ -137,9 +137,9 @@ class Observer:
         return counted
 
     def _busy(self, desired: Desired) -> frozenset[int]:
-        if self._site.address is None or not any(service.spec.publish for service in desired.services.values()):
+        if self.site.address is None or not any(service.spec.publish for service in desired.services.values()):
             return frozenset()
-        return self._docker.ports_in_use(self._site.address)
+        return self._docker.ports_in_use(self.site.address)
 
 
 def _probe(target: GateTarget) -> Target:

@@ -26,7 +26,7 @@ class DockerPort(Protocol):
     def start(self, identity: str) -> None: ...
     def unpause(self, identity: str) -> None: ...
     def stop(self, identity: str, signal: str | None = None, grace: float = 10.0) -> int | None: ...
-    def kill(self, identity: str, signal: str) -> None: ...
+    def kill(self, identity: str, signal: str | None) -> None: ...
     def remove(self, identity: str) -> None: ...
     def restore(self, identity: str, plan: ContainerPlan) -> None: ...
     def create_network(self, name: str, subnet: str, labels: Mapping[str, str] | None = None) -> None: ...
@@ -99,13 +99,12 @@ class Snapshot:
 
     revision: Revision
     files: Mapping[str, Files]
-    subjects: Mapping[str, str]
     cluster: bytes | None
     cluster_oid: str | None
     reports: Mapping[str, bytes]
     report_oids: Mapping[str, str]
     rewritten: str | None = None  # the tip before, if the new one does not descend from it
-    stale: frozenset[str] = frozenset()
+    behind: bool = False  # the tip is older than the revision that the cluster state follows
 
 
 @dataclass(frozen=True)
@@ -130,8 +129,12 @@ class Published:
 class GitPort(Protocol):
     """The repository. Called from one background thread only."""
 
-    def poll(self, needed: frozenset[str]) -> Snapshot:
-        """One fetch, and the files of the config tip and of the `needed` revisions."""
+    def poll(self, needed: frozenset[str], followed: str | None) -> Snapshot:
+        """One fetch, and the files of the config tip and of the `needed` revisions. `followed`: see `Snapshot.behind`."""
+        ...
+
+    def last(self, needed: frozenset[str], followed: str | None) -> Snapshot | None:
+        """What the last fetch left, without asking anybody."""
         ...
 
     def publish(self, publications: Sequence[Publication], when: int) -> Published:

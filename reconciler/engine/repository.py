@@ -31,40 +31,63 @@ class Repository:
         self._stale: dict[str, int] = {}
         self._last: Refs | None = None
 
-    def poll(self, needed: frozenset[str]) -> Snapshot:
-        """One fetch, and the files of the tip and of the `needed` revisions. Raises Transient."""
+    def poll(self, needed: frozenset[str], followed: str | None) -> Snapshot:
+        """One fetch, and the files of the tip and of the `needed` revisions. Raises Transient.
+
+        `followed` is the config revision that the cluster state follows: the snapshot says how the tip relates to it.
+        """
         with self._lock:
-            if not self._opened:
-                self._git.open()
-                self._opened = True
+            self._open()
             refs = self._git.fetch()
-            status = self._believed(refs)
-            wanted = {refs.config, *needed}
-            self._files = {sha: files for sha, files in self._files.items() if sha in wanted}
-            for sha in sorted(wanted - self._files.keys()):
-                try:
-                    self._files[sha] = self._read(sha)
-                except ReconcilerError:
-                    if sha == refs.config:
-                        raise  # an old revision that cannot be read is reported by name where it is missed
-            self._keep(frozenset(self._files) - {refs.config})
-            used = {file.oid for files in self._files.values() for file in files.values()}
-            self._blobs = {oid: data for oid, data in self._blobs.items() if oid in used}
-            tip = self._git.commit_info(refs.config)
-            cluster_oid = status.get(CLUSTER)
-            reports = {name: oid for name, oid in status.items() if name != CLUSTER}
-            found = {name: self._git.read_file(oid, "report.yaml") for name, oid in reports.items()}
-            return Snapshot(
-                revision=Revision(sha=refs.config, subject=tip.subject),
-                files=dict(self._files),
-                subjects={refs.config: tip.subject},
-                cluster=self._git.read_file(cluster_oid, "cluster.yaml") or b"" if cluster_oid else None,
-                cluster_oid=cluster_oid,
-                reports={name: data for name, data in found.items() if data is not None},
-                report_oids=reports,
-                rewritten=refs.forced.old if refs.forced is not None else None,
-                stale=frozenset(refs.stale),
-            )
+            return self._snapshot(refs, self._believed(refs), needed, followed)
+
+    def last(self, needed: frozenset[str], followed: str | None) -> Snapshot | None:
+        """The same from what the last fetch left in the clone, for a start while the remote does not answer; None without one."""
+        with self._lock:
+            self._open()
+            refs = self._git.last()
+            return self._snapshot(refs, refs.status, needed, followed) if refs is not None else None
+
+    def _open(self) -> None:
+        if not self._opened:
+            self._git.open()
+            self._opened = True
+
+    def _snapshot(self, refs: Refs, status: Mapping[str, str], needed: frozenset[str], followed: str | None) -> Snapshot:
+        wanted = {refs.config, *needed}
+        self._files = {sha: files for sha, files in self._files.items() if sha in wanted}
+        for sha in sorted(wanted - self._files.keys()):
+            try:
+                self._files[sha] = self._read(sha)
+            except ReconcilerError:
+                if sha == refs.config:
+                    raise  # an old revision that cannot be read is reported by name where it is missed
+        self._keep(frozenset(self._files) - {refs.config})
+        used = {file.oid for files in self._files.values() for file in files.values()}
+        self._blobs = {oid: data for oid, data in self._blobs.items() if oid in used}
+        tip = self._git.commit_info(refs.config)
+        cluster_oid = status.get(CLUSTER)
+        reports = {name: oid for name, oid in status.items() if name != CLUSTER}
+        found = {name: self._git.read_file(oid, "report.yaml") for name, oid in reports.items()}
+        return Snapshot(
+            revision=Revision(sha=refs.config, subject=tip.subject),
+            files=dict(self._files),
+            cluster=self._git.read_file(cluster_oid, "cluster.yaml") or b"" if cluster_oid else None,
+            cluster_oid=cluster_oid,
+            reports={name: data for name, data in found.items() if data is not None},
+            report_oids=reports,
+            rewritten=refs.forced.old if refs.forced is not None else None,
+            behind=self._behind(refs.config, followed),
+        )
+
+    def _behind(self, tip: str, followed: str | None) -> bool:
+        """Whether the tip is older than what is followed, as a lagging replica of the Git host shows it."""
+        if followed is None or followed == tip:
+            return False
+        try:
+            return self._git.is_ancestor(tip, followed)
+        except Transient:
+            return False  # what is followed is not in the clone: nothing is known of it
 
     def publish(self, publications: Sequence[Publication], when: int) -> Published:
         """Commit and push. Raises Transient when even that cannot be tried."""

@@ -79,11 +79,11 @@ class Stop(Model):
 
 
 class Signal(Model):
-    """Send the stop signal and do not wait."""
+    """Send the stop signal and do not wait. None: the container's own, which its image may have set."""
 
     kind: Literal["signal"] = "signal"
     container: str
-    signal: str
+    signal: str | None
 
 
 class Remove(Model):

@@ -51,6 +51,7 @@ def application(
             read_only=spec.read_only,
             privileged=spec.privileged,
             cap_add=spec.cap_add,
+            image_volumes="tmpfs" if spec.stateless else "refuse",
         )
     )
 
