@@ -68,6 +68,12 @@ class GitRepository(GitReader):
                 lost=lost,
             )
 
+    def known(self) -> Refs | None:
+        """What the last successful fetch found, without asking anybody; None when there was none."""
+        with self._files():
+            refs = self._clone.refs()
+        return Refs(config=refs[CONFIG], status=_below(refs, STATUS)) if CONFIG in refs else None
+
     def keep(self, name: str, sha: str) -> None:
         """Hold on to a revision under a name, whatever becomes of the branches. Raises Transient if it is not in the clone."""
         with self._readable(sha):

@@ -13,13 +13,14 @@ import threading
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
+from reconciler.effects.git import GitRepository
+from reconciler.effects.journal import Journal
 from reconciler.engine.performer import Watch
-from reconciler.engine.ports import GitPort, JournalPort, Publication, Published, Snapshot
+from reconciler.engine.ports import Publication, Published
+from reconciler.engine.repository import Repository
 from reconciler.errors import Invalid, Problem
-from reconciler.model.desired import Build
 from reconciler.model.effect import Connect, Create, Effect, Remove, Restore, Signal, Start, Switch, Unpause
 
 KILL_AT = "RECONCILER_KILL_AT"
@@ -64,38 +65,28 @@ class Faults:
         return watch
 
 
-@dataclass(frozen=True)
-class StepwiseJournal:
+class StepwiseJournal(Journal):
     """A journal whose writes are steps."""
 
-    journal: JournalPort
-    faults: Faults
-
-    def read(self, name: str) -> bytes | None:
-        return self.journal.read(name)
+    def __init__(self, directory: Path, faults: Faults) -> None:
+        super().__init__(directory)
+        self._faults = faults
 
     def write(self, name: str, data: bytes) -> None:
-        with self.faults.around(f"journal {name}"):
-            self.journal.write(name, data)
+        with self._faults.around(f"journal {name}"):
+            super().write(name, data)
 
 
-@dataclass(frozen=True)
-class StepwiseGit:
-    """A repository of which each poll and each publication is a step."""
+class StepwiseRepository(Repository):
+    """A repository whose publications, commit and push, are steps."""
 
-    git: GitPort
-    faults: Faults
-
-    def poll(self, needed: frozenset[str]) -> Snapshot:
-        with self.faults.around("poll"):
-            return self.git.poll(needed)
+    def __init__(self, git: GitRepository, server: str, faults: Faults) -> None:
+        super().__init__(git, server)
+        self._faults = faults
 
     def publish(self, publications: Sequence[Publication], when: int) -> Published:
-        with self.faults.around("publish " + " ".join(publication.ref for publication in publications)):
-            return self.git.publish(publications, when)
-
-    def context(self, build: Build) -> Mapping[str, tuple[int, bytes]]:
-        return self.git.context(build)
+        with self._faults.around("publish " + " ".join(publication.ref for publication in publications)):
+            return super().publish(publications, when)
 
 
 def requested(environment: Mapping[str, str]) -> Faults | None:

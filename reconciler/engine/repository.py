@@ -45,7 +45,7 @@ class Repository:
         """The same from what the last fetch left in the clone, for a start while the remote does not answer; None without one."""
         with self._lock:
             self._open()
-            refs = self._git.last()
+            refs = self._git.known()
             return self._snapshot(refs, refs.status, needed, followed) if refs is not None else None
 
     def _open(self) -> None:
