@@ -31,6 +31,7 @@ from reconciler.engine.ports import (
 )
 from reconciler.engine.publishing import PUSH_JOB, Publisher
 from reconciler.engine.reports import read_reports
+from reconciler.engine.requests import wishes
 from reconciler.engine.times import Times
 from reconciler.errors import ReconcilerError, Transient
 from reconciler.model.action import SignalInstance
@@ -57,6 +58,7 @@ GIT_LANE = "git"
 CLEAN_JOB = "clean images"
 CLUSTER_FILE = "cluster.json"
 DECISIONS_MOST = 20
+FAST_POLL = 2.0
 ACTIVE = ("staging", "replacing", "switching", "draining")
 
 
@@ -93,13 +95,15 @@ class Options:
 class Outcome:
     """What a pass came to. `busy`: something was begun or decided, look again soon. `next_in`: seconds until something is due.
 
-    `active`: rollouts under way, by service, with what they wait for; `problem`: why nothing could be done at all.
+    `active`: rollouts under way, by service, with what they wait for; `problem`: why nothing could be done at all. `poll_in`:
+    seconds until the remote is worth asking again, sooner than usual: other members are about to say something.
     """
 
     busy: bool = False
     next_in: float | None = None
     active: Mapping[str, str] = field(default_factory=dict)
     problem: ReconcilerError | None = None
+    poll_in: float | None = None
 
 
 class Cycle:
@@ -125,7 +129,6 @@ class Cycle:
         self._notices: dict[str, Condition] = {}
         self._verified_ms: float | None = None
         self.passes = 0
-        self.retry: tuple[str, ...] = ()
         self.poll_error: ReconcilerError | None = None
         self.desired: Desired | None = None
         self.observed: Observed | None = None
@@ -188,7 +191,7 @@ class Cycle:
         cluster = self.cluster
         if cluster is None:
             self._publish(flush)
-            return Outcome(next_in=self._publisher.next_in, problem=self._unpublished())
+            return Outcome(next_in=self._publisher.next_in, problem=self._unpublished(), poll_in=FAST_POLL)
         elapsed = self._elapsed(cluster, observed)
         intended = self._intended(desired, cluster, observed)
         actions = plan(desired, cluster, observed, elapsed, self._site, intended)
@@ -206,7 +209,12 @@ class Cycle:
             next_in=min(waits, default=None),
             active=_active(cluster),
             problem=self.poll_error,
+            poll_in=FAST_POLL if self._awaits_others(cluster) else None,
         )
+
+    def _awaits_others(self, cluster: ClusterState) -> bool:
+        """A rollout among several, or a newcomer that is not a member yet."""
+        return (len(cluster.members) > 1 and bool(_active(cluster))) or self._site.server not in cluster.members
 
     # Taking in
 
@@ -347,12 +355,16 @@ class Cycle:
             program=self._options.program,
             verified_ms=self._verified_ms,
             troubles=troubles,
-            retry=self.retry,
+            retry=wishes(self._world.journal, cluster),
         )
 
     def _publish(self, flush: bool) -> None:
         if self._options.status and self._report is not None:
-            self._publisher.publish(self._own, self._report, flush=flush)
+            cluster = self.cluster
+            company = cluster is not None and len(cluster.members) > 1
+            waited_for = company and cluster is not None and bool(_active(cluster))
+            gathering = any(entry.phase in ("preparing", "starting") and entry.rollout for entry in self._report.instances)
+            self._publisher.publish(self._own, self._report, flush=flush, waited_for=waited_for, gathering=gathering)
 
     def _unpublished(self) -> ReconcilerError | None:
         error = self._publisher.error

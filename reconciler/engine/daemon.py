@@ -49,6 +49,7 @@ class Daemon:
         self._notifier = sdnotify.SystemdNotifier()
         self._failed_polls = 0
         self._poll_not_before = 0.0
+        self._polled_at = 0.0
         self._ready = False
         self._told: str | None = None
 
@@ -99,7 +100,13 @@ class Daemon:
             self._poll_if_due(wired)
             outcome = wired.cycle.step()
             self._note(wired, outcome)
-            self._wake.wait(ROUND_SECONDS if outcome.busy else min(outcome.next_in or LONGEST_SLEEP, LONGEST_SLEEP))
+            sleep = ROUND_SECONDS if outcome.busy else min(outcome.next_in or LONGEST_SLEEP, LONGEST_SLEEP)
+            if outcome.poll_in is not None:
+                rest = self._polled_at + outcome.poll_in - time.monotonic()
+                sleep = min(sleep, max(rest, ROUND_SECONDS))
+                if rest <= 0:
+                    self._poll.set()
+            self._wake.wait(sleep)
         return settings
 
     def _finish(self, wired: Wired) -> None:
@@ -114,6 +121,7 @@ class Daemon:
         if not self._poll.is_set() or time.monotonic() < self._poll_not_before:
             return
         self._poll.clear()
+        self._polled_at = time.monotonic()
         wired.cycle.poll()
 
     def _note(self, wired: Wired, outcome: Outcome) -> None:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from reconciler.engine.cycle import Cycle, Outcome
 from reconciler.engine.jobs import ThreadJobs
+from reconciler.errors import Transient
 
 IDLE = 0.2
+PUSH_TRIES = 3
 
 
 class Wake:
@@ -41,6 +43,7 @@ class Settled:
 def until_settled(cycle: Cycle, jobs: ThreadJobs, wake: Wake, *, timeout: float, progress: Callable[[Outcome], None]) -> Settled:
     """Poll once, then pass after pass until nothing is left to do now, and everything has been pushed."""
     deadline = time.monotonic() + timeout
+    polled = time.monotonic()
     cycle.recall()
     cycle.poll()
     while True:
@@ -48,10 +51,18 @@ def until_settled(cycle: Cycle, jobs: ThreadJobs, wake: Wake, *, timeout: float,
         progress(outcome)
         busy = outcome.busy or jobs.busy() or bool(outcome.active) or cycle.publisher.pending
         failed = outcome.problem is not None and not jobs.busy()
-        if failed and cycle.poll_error is not None:
+        at_work = outcome.busy or jobs.busy() or bool(outcome.active)
+        if not at_work and failed and cycle.poll_error is not None:
             return Settled(outcome, timed_out=False)
+        if not at_work and cycle.publisher.failures >= PUSH_TRIES:
+            unsaid = Transient(f"the status could not be pushed: {cycle.publisher.error}")
+            return Settled(replace(outcome, problem=outcome.problem or unsaid), timed_out=False)
         if not busy and not failed:
             return Settled(outcome, timed_out=False)
-        if time.monotonic() >= deadline:
+        now = time.monotonic()
+        if now >= deadline:
             return Settled(outcome, timed_out=True)
+        if outcome.poll_in is not None and now >= polled + outcome.poll_in:
+            polled = now
+            cycle.poll()
         wake.wait(0.0 if outcome.busy else min(outcome.next_in or IDLE, IDLE))

@@ -17,6 +17,7 @@ from reconciler.render.status_page import status_page
 
 PUSH_JOB = "push"
 CLUSTER = "cluster"
+GATHER_SECONDS = 5.0
 
 
 class _World(Protocol):
@@ -58,6 +59,7 @@ class Publisher:
         self._report_parent: str | None = None
         self._proposal: tuple[ClusterState, str | None, tuple[str, ...]] | None = None
         self._sent: _Sent | None = None
+        self._unsaid_since: float | None = None
         self.next_in: float | None = None
 
     @property
@@ -69,6 +71,11 @@ class Publisher:
     def error(self) -> str | None:
         """Why the last push failed; None when it did not."""
         return self._pushes.error
+
+    @property
+    def failures(self) -> int:
+        """Pushes that failed in a row."""
+        return self._pushes.failures
 
     @property
     def count(self) -> int:
@@ -97,19 +104,30 @@ class Publisher:
         """A decision that counts only once it has landed on the tip that it was made on."""
         self._proposal = (cluster, own.based_on if own is not None else None, reasons)
 
-    def publish(self, own: Copy | None, report: Report, *, flush: bool) -> None:
-        """Start a push if there is something to say and the budget allows it."""
+    def publish(self, own: Copy | None, report: Report, *, flush: bool, waited_for: bool, gathering: bool) -> None:
+        """Start a push if there is something to say and the budget allows it.
+
+        flush: whatever the budget. waited_for: other members wait for what this server has to say, so only the back-off counts.
+        gathering: more of it is about to come; what is waited for then rests for up to `GATHER_SECONDS`.
+        """
         self.next_in = None
         publications, sent = self._publications(own, report)
+        now = self._world.clock.monotonic()
+        if not publications:
+            self._unsaid_since = None
         if not publications or self._sent is not None:
             return
-        wait = self._pushes.wait(urgent=flush or self._proposal is not None)
+        self._unsaid_since = now if self._unsaid_since is None else self._unsaid_since
+        wait = self._pushes.wait(urgent=flush or waited_for or self._proposal is not None)
+        if waited_for and gathering and not flush and self._proposal is None:
+            wait = max(wait, self._unsaid_since + GATHER_SECONDS - now)
         if wait > 0:
             self.next_in = wait
             return
         when = self._world.clock.wall()
         if self._world.jobs.submit(PUSH_JOB, lambda: self._world.git.publish(publications, when), lane=self._lane):
             self._sent = sent
+            self._unsaid_since = None
             self._pushes.started()
 
     def finished(self, result: object) -> PushOutcome:

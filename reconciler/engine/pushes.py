@@ -18,7 +18,7 @@ class Pushes:
         self._per_minute = max(1, per_minute)
         self._tokens = float(self._per_minute)
         self._filled_at = clock.monotonic()
-        self._failures = 0
+        self.failures = 0
         self._not_before = 0.0
         self.count = 0
         self.error: str | None = None
@@ -39,12 +39,12 @@ class Pushes:
 
     def succeeded(self) -> None:
         """The remote took it."""
-        self._failures, self._not_before, self.error = 0, 0.0, None
+        self.failures, self._not_before, self.error = 0, 0.0, None
 
     def failed(self, error: str) -> None:
         """The remote did not, or nobody knows."""
-        self._failures += 1
-        delay = min(BACKOFF_MOST, BACKOFF_FIRST * 2.0 ** min(self._failures - 1, 10))
+        self.failures += 1
+        delay = min(BACKOFF_MOST, BACKOFF_FIRST * 2.0 ** min(self.failures - 1, 10))
         self._not_before = self._clock.monotonic() + delay * random.uniform(0.75, 1.25)
         self.error = error
 
