@@ -87,7 +87,13 @@ def reload(intended: Mapping[str, Intended], observed: Observed, elapsed: Elapse
 
 
 def serves(intended: Mapping[str, Intended], observed: Observed) -> bool:
-    """Whether every nginx that should run has the intended text loaded. Sidecars that are gone are healed with their pair."""
+    """Whether every nginx that should run has the intended text loaded, and none runs that should not.
+
+    Sidecars that are gone are healed with their pair.
+    """
+    for container in observed.containers:
+        if container.labels.role in ("edge", "host") and container.running and container.name not in intended:
+            return False
     for name, want in intended.items():
         state = observed.nginx.get(name)
         if state is None and want.config.kind == "sidecar":

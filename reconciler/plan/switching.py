@@ -15,6 +15,9 @@ def switching(context: Context, state: ServiceState, rollout: Rollout) -> Step:
     silent = acknowledged(context.cluster, context.reports, rollout.switched_at or 0)
     if silent:
         return waits(state, rollout, f"waiting for {', '.join(silent)} to acknowledge generation {rollout.switched_at}")
+    old = unretired(context.cluster, context.reports, rollout.switched_at or 0) if _leaves(state, rollout) else ()
+    if old:
+        return waits(state, rollout, f"waiting for old nginx workers of {', '.join(old)}, which know only the old place")
     return Step(
         state.model_copy(update={"rollout": rollout.model_copy(update={"phase": "draining", "reason": None})}),
         reasons=(f"draining: every member serves generation {rollout.switched_at}",),
@@ -64,6 +67,13 @@ def removal(context: Context, key: ServiceKey, state: ServiceState) -> Step:
     )
     new = state.model_copy(update={"rollout": rollout, "live": None, "backends": backends, "held": None, "rejected": None})
     return Step(new, bump=True, reasons=(why,))
+
+
+def _leaves(state: ServiceState, rollout: Rollout) -> bool:
+    """Whether an instance goes from a place that has no other one: the fallback to the other slot finds nobody there."""
+    live = {(b.server, b.replica) for b in state.backends if b.role == "live"}
+    places = {(b.server, b.replica) for b in state.backends if b.role == "draining"}
+    return rollout.strategy != "remove" and not places <= live
 
 
 def _left(context: Context, key: ServiceKey, backends: Sequence[Backend], rollout: Rollout) -> list[Backend]:

@@ -26,6 +26,7 @@ class Invariants:
         self.hurt: set[Where] = set()
         self.unfair: set[str] = set()  # digests whose staged instance a fault hit: they may be rejected
         self.removed: set[ServiceKey] = set()
+        self.lived: set[str] = set()  # containers that a decision has ever called live
         self.rollouts: dict[tuple[str, str, str], str] = {}
 
     # Faults
@@ -135,7 +136,7 @@ class Invariants:
             box = machine.boxes.get(identity)
             if box is None or box.instance is None or (machine.name, box.instance) in self.hurt:
                 continue
-            if self._recreated(box.instance.service):
+            if self._recreated(box.instance.service) or box.id not in self.lived:
                 continue
             for server, nginx, config in self._running():
                 if (machine.name, box.instance) in world.live_peers(server, config):
@@ -189,6 +190,9 @@ class Invariants:
         gone = {n for n in names if n not in after.services or after.services[n].live is None}
         self.removed = (self.removed | {ServiceKey.parse(n) for n in gone}) - {ServiceKey.parse(n) for n in names - gone}
         for name, state in after.services.items():
+            for backend in (b for b in state.backends if b.role == "live"):
+                box = world.machines[backend.server].find(ServiceKey.parse(name).instance(backend.slot, backend.replica))
+                self.lived |= {box.id} if box is not None else set()
             old = before.services.get(name) if before is not None else None
             told = any(reason.startswith(f"{name} ") or reason.endswith("joins") for reason in decision.reasons)
             if before is not None and state != old and not told:

@@ -339,9 +339,14 @@ class World:
             self._lose()
 
     def _lose(self) -> None:
-        """The cluster state and every copy of it are lost, at a moment when no first deploy is under way."""
+        """The cluster state and every copy of it are lost.
+
+        Among several at a moment when no first deploy is under way: what was ready on one may be gone on the other.
+        """
         known = self.refs.cluster
         if known is None or any(m.unpushed or self.refs.reports.get(m.name) != m.report for m in self.machines.values()):
+            return
+        if self.size > 1 and any(s.live is None for s in known.services.values()):
             return
         self.refs.cluster, self.refs.version = None, self.refs.version + 1
         for machine in self.machines.values():
