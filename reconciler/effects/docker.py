@@ -170,9 +170,9 @@ class Docker:
         """End `events`."""
         self._events.close()
 
-    def ports_in_use(self, address: str) -> frozenset[int]:
+    def ports_in_use(self, address: str, besides: int = 0) -> frozenset[int]:
         """TCP ports of the server that cannot be bound on `address`, whoever listens there."""
-        return ports_in_use(address)
+        return ports_in_use(address, besides)
 
     def _noted(self, event: Event | None) -> None:
         if event is None:

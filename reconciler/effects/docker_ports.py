@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import ipaddress
+import os
 import struct
+from contextlib import suppress
 from typing import Final
 
 _LISTEN: Final = "0A"
 
 
-def ports_in_use(address: str) -> frozenset[int]:
-    """Ports that cannot be bound on `address`: listened on there or on all addresses."""
+def ports_in_use(address: str, besides: int = 0) -> frozenset[int]:
+    """Ports that cannot be bound on `address`: listened on there or on all addresses.
+
+    besides: a process whose own sockets do not count, by its id; 0 for none.
+    """
     wanted = ipaddress.ip_address(address)
+    own = _sockets(besides) if besides else frozenset()
     ports: set[int] = set()
     for table in ("/proc/self/net/tcp", "/proc/self/net/tcp6"):
         try:
@@ -20,9 +26,9 @@ def ports_in_use(address: str) -> frozenset[int]:
         except OSError:
             continue  # without IPv6 there is no second table
         for row in rows:
-            local, state = row.split()[1], row.split()[3]
+            local, state, inode = (row.split()[column] for column in (1, 3, 9))
             host, _, port = local.partition(":")
-            if state == _LISTEN and _covers(kernel_address(host), wanted):
+            if state == _LISTEN and inode not in own and _covers(kernel_address(host), wanted):
                 ports.add(int(port, 16))
     return frozenset(ports)
 
@@ -34,6 +40,16 @@ def kernel_address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
     found = ipaddress.ip_address(packed)
     mapped = found.ipv4_mapped if isinstance(found, ipaddress.IPv6Address) else None
     return mapped or found
+
+
+def _sockets(pid: int) -> frozenset[str]:
+    """The inodes of a process's sockets; none when it is gone."""
+    found = set()
+    with suppress(OSError):
+        for entry in os.scandir(f"/proc/{pid}/fd"):
+            with suppress(OSError):
+                found.add(os.readlink(entry.path).removeprefix("socket:[").removesuffix("]"))
+    return frozenset(found)
 
 
 def _covers(

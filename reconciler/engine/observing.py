@@ -61,6 +61,7 @@ class Observer:
             images=images,
             nginx=self._nginx_states(containers),
             busy_ports=self._busy(desired),
+            busy_loopback=self._busy_loopback(containers),
             locals=self._secrets.digests(named) if named else {},
             missing_secrets=self._secrets.missing(named) if named else {},
             heals=heals,
@@ -140,6 +141,13 @@ class Observer:
         if self.site.address is None or not any(service.spec.publish for service in desired.services.values()):
             return frozenset()
         return self._docker.ports_in_use(self.site.address)
+
+    def _busy_loopback(self, containers: tuple[Container, ...]) -> frozenset[int]:
+        """Ports of the server's own loopback that somebody else than our host listener has."""
+        if not self.site.host_listener:
+            return frozenset()
+        ours = next((c.pid for c in containers if c.labels.role == "host" and c.running), 0)
+        return self._docker.ports_in_use("127.0.0.1", ours)
 
 
 def _probe(target: GateTarget) -> Target:

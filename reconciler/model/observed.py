@@ -98,6 +98,7 @@ class Observed(Model):
     connections: Mapping[str, int] = {}  # established connections to the instance's port, by container id
     nginx: Mapping[str, NginxState] = {}  # by container name
     busy_ports: frozenset[int] = frozenset()  # host ports in use by anybody else on the private address
+    busy_loopback: frozenset[int] = frozenset()  # ports of the server's own 127.0.0.1 that are not our host listener's
     locals: Mapping[str, str] = {}  # service key -> keyed hash of its secrets' contents; absent when it has none
     missing_secrets: Mapping[str, tuple[str, ...]] = {}  # service key -> names of secrets that have no file
     start_errors: Mapping[str, tuple[str, bool]] = {}  # instance name -> (why it could not be started, whether that may pass)

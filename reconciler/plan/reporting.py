@@ -15,6 +15,7 @@ from reconciler.model.report import Condition, InstancePhase, InstanceReport, Re
 from reconciler.model.site import Site
 from reconciler.plan import facts
 from reconciler.plan.nginxes import Intended, serves
+from reconciler.plan.routes import host_collisions
 from reconciler.plan.wanted import Wanted, newcomer, preparing, wanted
 
 TELLING_FAILURES = 5
@@ -255,6 +256,9 @@ def _conditions(desired: Desired, cluster: ClusterState | None, observed: Observ
             yield Condition(type="NginxLoaded", status=False, reason="Refused", message=f"{name}: {state.error}")
     for name, text in sorted(observed.warnings.items()):
         yield Condition(type="Warning", status=True, reason="Warning", message=text, service=name)
+    for name, (port, holder) in host_collisions(cluster, observed).items() if cluster is not None and site.host_listener else ():
+        text = f"127.0.0.1:{port} of the server is in use by {holder}: from outside Docker it cannot be reached there"
+        yield Condition(type="Warning", status=True, reason="PortInUse", message=text, service=name)
     if cluster is not None and cluster.brake:
         yield Condition(type="Brake", status=True, reason="TooManyRemovals", message=cluster.brake, revision=revision)
     waiting = sorted(_unsettled(cluster)) if cluster is not None else ["the cluster state is not created yet"]

@@ -59,7 +59,8 @@ def edge_config(
 def host_config(desired: Desired, cluster: ClusterState, observed: Observed, site: Site) -> NginxConfig | None:
     """The host listener's configuration, upstreams by address; None when it is switched off or nothing is there to reach.
 
-    Two services whose internal ports coincide on the host's loopback: the first by name has it (DESIGN section 3).
+    Two services whose internal ports coincide on the host's loopback: the first by name has it; a port that a stranger has is left
+    out, as nginx would refuse the whole configuration (DESIGN section 3).
     """
     if not site.host_listener:
         return None
@@ -67,7 +68,8 @@ def host_config(desired: Desired, cluster: ClusterState, observed: Observed, sit
     upstreams = {}
     for key, state in _services(cluster):
         upstream = _upstream(desired, key, state, observed, by_name=False, assume_up=False)
-        if upstream is not None and state.internal_port and state.internal_port not in listeners:
+        free = state.internal_port and state.internal_port not in listeners and state.internal_port not in observed.busy_loopback
+        if upstream is not None and free:
             listeners[state.internal_port] = Listener(port=state.internal_port, upstream=upstream.name)
             upstreams[upstream.name] = upstream
     if not listeners:
@@ -75,14 +77,16 @@ def host_config(desired: Desired, cluster: ClusterState, observed: Observed, sit
     return _stream_config("host", site.host_name, site.host_generation_port, listeners.values(), upstreams.values())
 
 
-def host_collisions(cluster: ClusterState) -> Mapping[str, str]:
-    """Service key -> the service that has its port on the host's loopback, for a warning."""
+def host_collisions(cluster: ClusterState, observed: Observed) -> Mapping[str, tuple[int, str]]:
+    """Service key -> its port on the host's loopback and who has it instead, for a warning."""
     first: dict[int, str] = {}
     lost = {}
     for key, state in _services(cluster):
         holder = first.setdefault(state.internal_port, str(key))
+        if state.internal_port in observed.busy_loopback:
+            holder = "another process"
         if state.internal_port and holder != str(key):
-            lost[str(key)] = holder
+            lost[str(key)] = (state.internal_port, holder)
     return lost
 
 
