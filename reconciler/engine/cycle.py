@@ -33,7 +33,7 @@ from reconciler.engine.publishing import PUSH_JOB, Publisher
 from reconciler.engine.reports import read_reports
 from reconciler.engine.requests import wishes
 from reconciler.engine.times import Times
-from reconciler.errors import ReconcilerError, Transient
+from reconciler.errors import ReconcilerError, Stalled, Transient
 from reconciler.model.action import SignalInstance
 from reconciler.model.cluster import ClusterState, Decider
 from reconciler.model.desired import Desired
@@ -77,10 +77,18 @@ class World:
 
 
 @dataclass(frozen=True)
-class Options:
-    """What an operator set. `identity` is this machine's random one, `epoch` makes a fresh random epoch."""
+class Identity:
+    """This machine's random identity. `copied_from`: the one found in the state directory, which another machine had made."""
 
-    identity: str
+    own: str
+    copied_from: str | None = None
+
+
+@dataclass(frozen=True)
+class Options:
+    """What an operator set, and what this machine is. `epoch` makes a fresh random epoch."""
+
+    identity: Identity
     program: str
     policy: Policy
     epoch: Callable[[], str]
@@ -186,6 +194,7 @@ class Cycle:
             desired, self.cluster, self._images.states(), self._carrier.heals(), dict(self._warnings)
         ).model_copy(update={"start_errors": self._carrier.start_errors()})
         self.desired, self.observed = desired, observed
+        self._check_name(observed)
         decided = self._decide_all(desired, observed)
         desired = self.desired  # deciding may have needed other revisions' specs
         cluster = self.cluster
@@ -210,6 +219,26 @@ class Cycle:
             active=_active(cluster),
             problem=self.poll_error,
             poll_in=FAST_POLL if self._awaits_others(cluster) else None,
+        )
+
+    def _check_name(self, observed: Observed) -> None:
+        """Two machines with one name would undo each other's work (FAULTS 6). Raises Stalled, naming the other one.
+
+        A report with another identity is this machine's own past when its containers are here (the state directory was lost), and
+        another machine's when they are not, or when the state directory is a copy.
+        """
+        told = self._reports.get(self._site.server)
+        if told is None or told.instance == self._options.identity.own or not told.instances:
+            return
+        if observed.containers and self._options.identity.copied_from is None:
+            return
+        if self._report is not None and self._publisher.spoken:
+            return
+        raise Stalled(
+            f"another machine (instance {told.instance}) reports as {self._site.server}; this one (instance "
+            f"{self._options.identity.own}) does nothing. Give this server another name, or, if the other one is gone for good, "
+            f"delete the branch status/{self._site.server}",
+            reason="NameTaken",
         )
 
     def _awaits_others(self, cluster: ClusterState) -> bool:
@@ -351,7 +380,7 @@ class Cycle:
             self._site,
             intended,
             self._report or self._reports.get(self._site.server),
-            identity=self._options.identity,
+            identity=self._options.identity.own,
             program=self._options.program,
             verified_ms=self._verified_ms,
             troubles=troubles,

@@ -60,6 +60,7 @@ class Publisher:
         self._proposal: tuple[ClusterState, str | None, tuple[str, ...]] | None = None
         self._sent: _Sent | None = None
         self._unsaid_since: float | None = None
+        self._spoken = False
         self.next_in: float | None = None
 
     @property
@@ -71,6 +72,11 @@ class Publisher:
     def error(self) -> str | None:
         """Why the last push failed; None when it did not."""
         return self._pushes.error
+
+    @property
+    def spoken(self) -> bool:
+        """Whether a report of this process has landed."""
+        return self._spoken
 
     @property
     def failures(self) -> int:
@@ -143,6 +149,7 @@ class Publisher:
         report_oid = result.landed.get(self._server)
         if sent.report is not None and report_oid is not None:
             self._report, self._report_parent = sent.report, report_oid
+            self._spoken = True
         cluster_oid = result.landed.get(CLUSTER)
         landed = None
         if sent.cluster is not None and cluster_oid is not None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from reconciler import __version__
-from reconciler.effects.clock import SystemClock
+from reconciler.effects.clock import SystemClock, machine_id
 from reconciler.effects.docker import Docker
 from reconciler.effects.git import GitRepository
 from reconciler.effects.git_settings import GitSettings
@@ -17,11 +17,11 @@ from reconciler.effects.journal import Journal
 from reconciler.effects.nginx import Nginx
 from reconciler.effects.probes import Inside, Prober
 from reconciler.effects.secrets import SecretsDirectory, machine_key
-from reconciler.engine.cycle import Cycle, Options, World
-from reconciler.engine.faults import StepwiseGit, StepwiseJournal, requested
+from reconciler.engine.cycle import Cycle, Identity, Options, World
+from reconciler.engine.faults import StepwiseJournal, StepwiseRepository, requested
 from reconciler.engine.jobs import ThreadJobs
 from reconciler.engine.performer import Watch
-from reconciler.engine.ports import GitPort, JournalPort
+from reconciler.engine.ports import JournalPort
 from reconciler.engine.repository import Repository
 from reconciler.engine.settings import Settings, StatusSettings, environment
 from reconciler.errors import Invalid, Problem
@@ -55,16 +55,17 @@ def wire(settings: Settings, wake: Callable[[], None], say: Callable[[str], None
     required(settings)
     assert settings.server is not None
     faults = requested(environment())
-    journal: JournalPort = Journal(settings.state_dir)
+    journal = Journal(settings.state_dir)
     docker = Docker(settings.docker, settings.server)
     prober = Prober(Inside(exec=docker.exec, health=docker.health, logs=docker.logs), wake)
     jobs = ThreadJobs(wake)
     git = GitRepository(settings.state_dir / "repo.git", git_settings(settings))
-    repository: GitPort = Repository(git, settings.server)
+    repository = Repository(git, settings.server)
     nginx = Nginx(settings.state_dir / "nginx", docker)
     if faults is not None:
         watch = faults.watch(watch)
-        journal, repository = StepwiseJournal(journal, faults), StepwiseGit(repository, faults)
+        journal = StepwiseJournal(settings.state_dir, faults)
+        repository = StepwiseRepository(git, settings.server, faults)
         nginx = Nginx(settings.state_dir / "nginx", docker, watch=faults.step)
     status = settings.status if isinstance(settings.status, StatusSettings) else None
     world = World(
@@ -152,9 +153,12 @@ def policy(settings: Settings) -> Policy:
         raise Invalid([Problem(str(settings.policy), 0, 0, f"cannot be read: {error.strerror}")]) from error
 
 
-def _identity(journal: JournalPort) -> str:
-    found = journal.read(IDENTITY_FILE)
-    if found is None:
-        found = hashlib.sha256(secrets.token_bytes(32)).hexdigest()[:16].encode()
-        journal.write(IDENTITY_FILE, found)
-    return found.decode(errors="replace").strip()
+def _identity(journal: JournalPort) -> Identity:
+    """This machine's random identity, made at the first start and kept for the machine that it was made on."""
+    machine = hashlib.sha256(machine_id().encode()).hexdigest()[:16]
+    words = (journal.read(IDENTITY_FILE) or b"").decode(errors="replace").split()
+    if words[1:] == [machine]:
+        return Identity(words[0])
+    fresh = secrets.token_hex(8)
+    journal.write(IDENTITY_FILE, f"{fresh} {machine}".encode())
+    return Identity(fresh, copied_from=words[0] if words else None)
