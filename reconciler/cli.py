@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
@@ -137,6 +138,68 @@ def validate(
     raise typer.Exit(check(context.obj, path, policy))
 
 
+@app.command(epilog=GLOBAL)
+def plan(
+    context: typer.Context,
+    path: Annotated[
+        Path | None, typer.Argument(metavar="[PATH]", help="A work tree, to see what a commit of it would do; else --repo's tip.")
+    ] = None,
+    detailed_exitcode: Annotated[
+        bool, typer.Option("--detailed-exitcode", help="End with 3 instead of 0 when there is something to do.")
+    ] = False,
+) -> None:
+    """What the next pass on this server would decide and do. Nothing is written anywhere."""
+    from reconciler.commands.plan import plan as show_plan
+
+    raise typer.Exit(show_plan(context.obj, path, detailed=detailed_exitcode))
+
+
+@app.command(epilog=GLOBAL)
+def diff(
+    context: typer.Context,
+    path: Annotated[Path | None, typer.Argument(metavar="[PATH]", help="A work tree to compare with; else --repo's tip.")] = None,
+    detailed_exitcode: Annotated[
+        bool, typer.Option("--detailed-exitcode", help="End with 3 instead of 0 when anything differs.")
+    ] = False,
+) -> None:
+    """What is desired against what is live here, field by field. Values of variables and secrets are never shown."""
+    from reconciler.commands.diff import diff as show_differences
+
+    raise typer.Exit(show_differences(context.obj, path, detailed=detailed_exitcode))
+
+
+@app.command(epilog=GLOBAL)
+def status(
+    context: typer.Context,
+    service: SomeService = None,
+    watch: Annotated[bool, typer.Option("--watch", help="Again every two seconds.")] = False,
+) -> None:
+    """What is live where, what is under way, what is held back: from this server, or with --repo from anywhere."""
+    from reconciler.commands.status import status as show_status
+
+    raise typer.Exit(show_status(context.obj, service, watch=watch))
+
+
+@app.command(epilog=GLOBAL)
+def history(
+    context: typer.Context,
+    service: SomeService = None,
+    limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=10_000, help="How many decisions.")] = 20,
+) -> None:
+    """What was decided, the newest first, with the config commit that was followed."""
+    from reconciler.commands.history import history as show_history
+
+    raise typer.Exit(show_history(context.obj, service, limit))
+
+
+@app.command(epilog=GLOBAL)
+def retry(context: typer.Context, service: Service) -> None:
+    """Try a refused version again as it is. A request, written on this server, for its daemon or the next --once."""
+    from reconciler.commands.retry import retry as request
+
+    raise typer.Exit(request(context.obj, service))
+
+
 def main() -> None:
     """The program."""
     app()
@@ -154,9 +217,17 @@ def _coded(call: Callable[[], Any]) -> Any:
         if isinstance(error, BrokenPipeError):
             raise
         _fail(error, codes.FAILED)
+    except (typer.Exit, typer.Abort):
+        raise
     except KeyboardInterrupt:
         sys.stderr.write("\ninterrupted; what was begun stays as it is, and the next run goes on from there\n")
         raise typer.Exit(codes.INTERRUPTED) from None
+    except Exception as error:
+        if hasattr(error, "exit_code"):  # click's and typer's own
+            raise
+        traceback.print_exc()
+        sys.stderr.write("error: this is a fault in the program itself; please report it with the lines above\n")
+        raise typer.Exit(codes.FAILED) from None
 
 
 def _fail(error: Exception, code: int) -> NoReturn:

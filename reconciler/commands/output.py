@@ -42,16 +42,20 @@ def text(value: str, tone: Tone = "plain") -> Text:
 def show(page: Page) -> None:
     """Write a page to standard output."""
     out = console()
-    if page.title:
-        out.print(text(page.title, "strong"))
-    if page.table is not None and page.table.rows:
-        out.print(_table(page.table, out.width))
-    for note in page.notes:
-        _note(out, note)
-    if page.summary:
-        if page.table is not None or page.notes:
+    with out.capture() as captured:
+        if page.title:
+            out.print(text(page.title, "strong"))
             out.print()
-        out.print(text(page.summary, page.tone))
+        if page.table is not None and page.table.rows:
+            out.print(_table(page.table, out.width))
+        for note in page.notes:
+            _note(out, note)
+        if page.summary:
+            if page.table is not None or page.notes:
+                out.print()
+            out.print(text(page.summary, page.tone))
+    sys.stdout.write("".join(f"{line.rstrip()}\n" for line in captured.get().splitlines()))
+    sys.stdout.flush()
 
 
 def show_json(document: object) -> None:

@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from reconciler.effects import process
+from reconciler.effects.git_objects import ObjectStore
+from reconciler.effects.git_tree import DEFAULT_PREFIXES, walk_tree
 from reconciler.errors import Invalid, Problem, ReconcilerError, Stalled
 from reconciler.model.printable import printable
 from reconciler.model.source import EXECUTABLE, REGULAR, SYMLINK, Files, SourceFile
@@ -101,3 +103,27 @@ def _ignored(root: Path) -> frozenset[str]:
     if done.code != 0:
         return frozenset()
     return frozenset(name.decode(errors="replace").rstrip("/") for name in done.stdout.split(b"\0") if name)
+
+
+def committed_files(objects: Path, revision: str) -> Files | None:
+    """The config files of a commit, read from a directory of Git objects that is only looked at. None if it is not whole there."""
+    store = ObjectStore(objects)
+    files = {}
+    try:
+        entries = walk_tree(store, store.commit(revision).tree, DEFAULT_PREFIXES, _FILES_MOST)
+        for path, entry in entries.items():
+            name = path.rsplit("/", 1)[-1]
+            wanted = entry.is_file and (name.endswith(READ) or name.startswith("Dockerfile"))
+            data = store.read(entry.oid, "blob", _BYTES_MOST) if wanted else None
+            files[path] = SourceFile(path=path, mode=entry.mode, oid=entry.oid, data=data)
+    except (ReconcilerError, OSError):
+        return None
+    return files
+
+
+def commit_subject(objects: Path, revision: str) -> str:
+    """The first line of a commit's message, printable; empty if the commit is not there."""
+    try:
+        return ObjectStore(objects).commit(revision).info.subject
+    except (ReconcilerError, OSError):
+        return ""
