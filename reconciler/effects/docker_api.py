@@ -24,6 +24,8 @@ WRITES: Final = frozenset(
     }
 )
 _CONTROL = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|.)|[\x00-\x08\x0b-\x1f\x7f-\x9f]|\x1b", re.DOTALL)
+_ID: Final = re.compile(r"[0-9a-f]{64}")
+_FRESH_ID: Final = re.compile(r" \([0-9a-f]{64}\)")
 _LINE_LENGTH: Final = 400
 
 
@@ -84,8 +86,13 @@ class DockerApi:
 
 
 def explain(error: docker.errors.APIError) -> str:
-    """The daemon's own words, on one line."""
-    return one_line(str(error.explanation or error))
+    """The daemon's own words, on one line, without ids that differ at each attempt: the same trouble is told once."""
+    return one_line(_FRESH_ID.sub("", str(error.explanation or error)))
+
+
+def short(identity: str) -> str:
+    """A container as people know it: a name as it is, an id by its first twelve digits."""
+    return identity[:12] if _ID.fullmatch(identity) else identity
 
 
 def one_line(text: str) -> str:

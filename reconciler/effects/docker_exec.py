@@ -9,7 +9,7 @@ from collections.abc import Iterable
 
 import docker.errors
 
-from reconciler.effects.docker_api import DockerApi, explain, plain_lines
+from reconciler.effects.docker_api import DockerApi, explain, plain_lines, short
 from reconciler.errors import Transient
 
 TIMED_OUT = 124  # the exit code that `timeout` uses
@@ -49,7 +49,7 @@ class Exec:
 
     def logs(self, identity: str, tail: int = 20) -> tuple[str, ...]:
         """The last lines that a container wrote, harmless to print; empty when it is gone or its log cannot be read."""
-        with self._api.call("logs", f"read the output of container {identity[:12]}") as client:
+        with self._api.call("logs", f"read the output of container {short(identity)}") as client:
             try:
                 output: bytes = client.logs(identity, stdout=True, stderr=True, tail=tail)
             except docker.errors.APIError:

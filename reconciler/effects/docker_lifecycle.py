@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import docker.errors
 
-from reconciler.effects.docker_api import DockerApi, explain
+from reconciler.effects.docker_api import DockerApi, explain, short
 from reconciler.effects.docker_create import create_config, unnamed_volumes
 from reconciler.effects.docker_list import Listing
 from reconciler.effects.docker_shape import Support, expected_shape
@@ -54,12 +54,12 @@ class Lifecycle:
 
     def start(self, identity: str) -> None:
         """Start it; nothing happens when it runs. Raises Transient (`port is taken` among them) or Stalled (`StartFailed`)."""
-        with self._api.call("start", f"start container {identity[:12]}") as client:
+        with self._api.call("start", f"start container {short(identity)}") as client:
             try:
                 client.start(identity)
             except docker.errors.NotFound as error:
                 if "no such container: " + identity in explain(error).lower():
-                    raise Transient(f"container {identity[:12]} is gone: it is made again in the next pass") from error
+                    raise Transient(f"container {short(identity)} is gone: it is made again in the next pass") from error
                 raise _start_failure(identity, error) from error
             except docker.errors.APIError as error:
                 raise _start_failure(identity, error) from error
@@ -67,7 +67,7 @@ class Lifecycle:
 
     def unpause(self, identity: str) -> None:
         """Let a frozen container go on; nothing happens when it is not frozen or gone."""
-        with self._api.call("unpause", f"unpause container {identity[:12]}") as client:
+        with self._api.call("unpause", f"unpause container {short(identity)}") as client:
             try:
                 client.unpause(identity)
             except docker.errors.APIError as error:
@@ -84,7 +84,7 @@ class Lifecycle:
         if signal is not None and self._signalled(identity, signal):
             self._wait(identity, grace)
             seconds = 0
-        with self._api.call("stop", f"stop container {identity[:12]}") as client:
+        with self._api.call("stop", f"stop container {short(identity)}") as client:
             try:
                 client.stop(identity, timeout=seconds)
             except docker.errors.NotFound:
@@ -120,7 +120,7 @@ class Lifecycle:
             if self._listing.own_labels(found["Config"].get("Labels") or {}) is None:
                 name = str(found["Name"]).lstrip("/")
                 raise Stalled(f"container {name} is not this server's: it is never removed", reason="ForeignContainer")
-        with self._api.call("remove", f"remove container {identity[:12]}") as client:
+        with self._api.call("remove", f"remove container {short(identity)}") as client:
             try:
                 client.remove_container(identity, v=False, force=False)
             except docker.errors.NotFound:
@@ -128,11 +128,11 @@ class Lifecycle:
             except docker.errors.APIError as error:
                 words = explain(error)
                 if error.status_code != 409 or "running" in words or "paused" in words:
-                    raise Transient(f"container {identity[:12]} is not removed: {words}", retry_after=2.0) from error
+                    raise Transient(f"container {short(identity)} is not removed: {words}", retry_after=2.0) from error
         deadline = time.monotonic() + _GONE_SECONDS
         while self.inspect(identity) is not None:
             if time.monotonic() > deadline:
-                raise Transient(f"container {identity[:12]} is still being removed after {_GONE_SECONDS:.0f} s", retry_after=5.0)
+                raise Transient(f"container {short(identity)} is still being removed after {_GONE_SECONDS:.0f} s", retry_after=5.0)
             time.sleep(_POLL_SECONDS)
         self._listing.invalidate(identity)
 
@@ -201,7 +201,7 @@ class Lifecycle:
         return namespace is None or found["HostConfig"].get("NetworkMode") == f"container:{namespace}"
 
     def _signalled(self, identity: str, signal: str) -> bool:
-        with self._api.call("kill", f"send {signal} to container {identity[:12]}") as client:
+        with self._api.call("kill", f"send {signal} to container {short(identity)}") as client:
             try:
                 client.kill(identity, signal)
             except docker.errors.APIError as error:
@@ -240,7 +240,7 @@ def _start_failure(identity: str, error: docker.errors.APIError) -> Exception:
     words = explain(error)
     lower = words.lower()
     if any(phrase in lower for phrase in _PORT_TAKEN):
-        return Transient(f"container {identity[:12]} cannot start, its port or address is taken: {words}", retry_after=2.0)
+        return Transient(f"container {short(identity)} cannot start, its port or address is taken: {words}", retry_after=2.0)
     if error.status_code == 400 or "oci runtime create failed" in lower:
-        return Stalled(f"container {identity[:12]} cannot start: {words}: correct its image or command", reason="StartFailed")
-    return Transient(f"container {identity[:12]} cannot start now: {words}")
+        return Stalled(f"container {short(identity)} cannot start: {words}: correct its image or command", reason="StartFailed")
+    return Transient(f"container {short(identity)} cannot start now: {words}")

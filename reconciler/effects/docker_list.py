@@ -11,7 +11,7 @@ from typing import Any
 
 import docker.errors
 
-from reconciler.effects.docker_api import DockerApi
+from reconciler.effects.docker_api import DockerApi, short
 from reconciler.effects.docker_shape import LABEL_EXPECTED, endpoint_address, shape_drift
 from reconciler.model.container import Labels
 from reconciler.model.observed import Container
@@ -81,7 +81,7 @@ class Listing:
             known = self._known.get(identity)
         if known is not None and known.fingerprint == fingerprint and known.process == process_start(known.container.pid):
             return known.container
-        with self.api.call("inspect", f"inspect container {identity[:12]}") as client:
+        with self.api.call("inspect", f"inspect container {short(identity)}") as client:
             try:
                 found: Mapping[str, Any] = client.inspect_container(identity)
             except docker.errors.NotFound:

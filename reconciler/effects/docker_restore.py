@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from reconciler.effects.docker_api import DockerApi, one_line
+from reconciler.effects.docker_api import DockerApi, one_line, short
 from reconciler.effects.docker_networks import Networks
 from reconciler.effects.docker_shape import ALL_NANO_CPUS, NO_LIMIT, UNLIMITED, Shape, effective_cpus, effective_memory
 from reconciler.errors import Transient
@@ -21,7 +21,7 @@ class Restore:
     def restore(self, identity: str, shape: Shape, found: Mapping[str, Any]) -> None:
         """Limits, restart policy, name and networks as in `shape`. `found` is Docker's inspect. Raises Transient."""
         if str(found["Name"]).lstrip("/") != shape.name:
-            with self._api.call("update", f"rename container {identity[:12]} to {shape.name}") as client:
+            with self._api.call("update", f"rename container {short(identity)} to {shape.name}") as client:
                 client.rename(identity, shape.name)
         self._limits(identity, shape, found["HostConfig"])
         if not found["HostConfig"]["NetworkMode"].startswith(("container:", "host")):
@@ -43,7 +43,7 @@ class Restore:
         update |= {field: free[-1] for field, _, free in UNLIMITED if host.get(field) not in free}
         if not update:
             return
-        with self._api.call("update", f"set the limits of container {identity[:12]} back") as client:
+        with self._api.call("update", f"set the limits of container {short(identity)} back") as client:
             # The library's own call knows neither CPUs nor the number of processes.
             url = f"{client.base_url}/v{client.api_version}/containers/{identity}/update"
             answer = client.post(url, json=update, timeout=client.timeout)

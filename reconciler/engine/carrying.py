@@ -148,8 +148,7 @@ class Carrier:
         delay = min(MOST_DELAY, FIRST_DELAY * 2.0 ** min(count - 1, 10))
         if isinstance(error, Transient) and error.retry_after is not None:
             delay = max(delay, error.retry_after)
-        starts = isinstance(action, StartInstance | StartContainer)
-        self._troubles[about] = _Trouble(error, count, self._clock.monotonic() + delay, _instance(action) if starts else None)
+        self._troubles[about] = _Trouble(error, count, self._clock.monotonic() + delay, _started(action))
         self._images.forget()  # an image that is gone is one reason why a container cannot be made
         return delay
 
@@ -163,6 +162,17 @@ def _instance(action: Action) -> str | None:
             return action.name
         case RestoreContainer():
             return action.plan.name
+        case _:
+            return None
+
+
+def _started(action: Action) -> str | None:
+    """The instance, or the nginx, that the action was to start."""
+    match action:
+        case StartInstance() | StartContainer():
+            return _instance(action)
+        case StartNginx():
+            return action.container.name
         case _:
             return None
 

@@ -101,7 +101,7 @@ class Observed(Model):
     busy_loopback: frozenset[int] = frozenset()  # ports of the server's own 127.0.0.1 that are not our host listener's
     locals: Mapping[str, str] = {}  # service key -> keyed hash of its secrets' contents; absent when it has none
     missing_secrets: Mapping[str, tuple[str, ...]] = {}  # service key -> names of secrets that have no file
-    start_errors: Mapping[str, tuple[str, bool]] = {}  # instance name -> (why it could not be started, whether that may pass)
+    start_errors: Mapping[str, tuple[str, bool]] = {}  # instance or nginx -> (why it could not be started, whether that may pass)
     heals: Mapping[str, int] = {}  # instance name -> how often it was brought back lately, for the back-off
     warnings: Mapping[str, str] = {}  # service key -> what to warn of, such as exit 137
 

@@ -89,14 +89,15 @@ def reload(intended: Mapping[str, Intended], observed: Observed, elapsed: Elapse
 def serves(intended: Mapping[str, Intended], observed: Observed) -> bool:
     """Whether every nginx that should run has the intended text loaded, and none runs that should not.
 
-    Sidecars that are gone are healed with their pair.
+    Sidecars that are gone are healed with their pair. One that cannot be started routes nobody anywhere: its port may be a
+    stranger's for days, and no rollout waits for that.
     """
     for container in observed.containers:
         if container.labels.role in ("edge", "host") and container.running and container.name not in intended:
             return False
     for name, want in intended.items():
         state = observed.nginx.get(name)
-        if state is None and want.config.kind == "sidecar":
+        if state is None and (want.config.kind == "sidecar" or name in observed.start_errors):
             continue
         if state is None or not want.loaded_by(state.loaded):
             return False
