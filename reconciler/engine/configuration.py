@@ -79,6 +79,17 @@ class Configuration:
             for key, digest, revision in _specs(cluster, observed)
         )
 
+    def unread(self, cluster: ClusterState | None) -> frozenset[str]:
+        """Revisions without whose files nobody knows what is live, such as after a start with an empty state directory."""
+        named = {
+            revision
+            for key, digest, revision in _specs(cluster, None)
+            if revision and revision not in self._files and (key, digest) not in self._library and not self._current(key, digest)
+        }
+        if cluster is not None and self._resolved is None and cluster.config not in self._files:
+            named.add(cluster.config)  # what is invalid now was valid there
+        return frozenset(named)
+
     def conditions(self) -> tuple[Condition, ...]:
         """What keeps the config from being followed."""
         found = []

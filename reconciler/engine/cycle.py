@@ -136,6 +136,8 @@ class Cycle:
         self._report: Report | None = None
         self._notices: dict[str, Condition] = {}
         self._verified_ms: float | None = None
+        self._asked: frozenset[str] = frozenset()
+        self._sought: frozenset[str] = frozenset()
         self.passes = 0
         self.poll_error: ReconcilerError | None = None
         self.desired: Desired | None = None
@@ -160,11 +162,14 @@ class Cycle:
         """Ask for a fetch in the background; False when one is under way."""
         needed = self._configuration.needed(self.cluster, self.observed)
         followed = self.cluster.config if self.cluster is not None else None
-        return self._world.jobs.submit(POLL_JOB, lambda: self._world.git.poll(needed, followed), lane=GIT_LANE)
+        asked = self._world.jobs.submit(POLL_JOB, lambda: self._world.git.poll(needed, followed), lane=GIT_LANE)
+        if asked:
+            self._asked = needed
+        return asked
 
     def recall(self) -> None:
         """Begin with what the last fetch left, so that healing does not wait for a remote that does not answer."""
-        needed = self._configuration.needed(self.cluster, None)
+        needed = self._asked = self._configuration.needed(self.cluster, None)
         followed = self.cluster.config if self.cluster is not None else None
         self._world.jobs.submit(RECALL_JOB, lambda: self._world.git.last(needed, followed), lane=GIT_LANE)
 
@@ -189,6 +194,10 @@ class Cycle:
             if self.poll_error is not None and self._own is None:
                 return Outcome(problem=self.poll_error)
             return Outcome(next_in=1.0)  # the first poll is under way
+        if self.poll_error is None and self._configuration.unread(self.cluster) - self._sought:
+            # Planning without the files of what is live would take down the edge and put it up again.
+            self.poll()
+            return Outcome(next_in=1.0)
         desired = self._desire()
         observed = self._observer.observe(
             desired, self.cluster, self._images.states(), self._carrier.heals(), dict(self._warnings)
@@ -254,6 +263,7 @@ class Cycle:
             elif name == RECALL_JOB:
                 # Whatever is wrong with the clone, the poll that follows repairs it or says so.
                 if isinstance(result, Snapshot) and self._own is not None:
+                    self._sought = self._asked
                     self._take_in(result)
             elif name == PUSH_JOB:
                 self._pushed(result)
@@ -272,6 +282,7 @@ class Cycle:
             raise result
         assert isinstance(result, Snapshot)
         self.poll_error = None
+        self._sought = self._asked
         self._take_in(result)
 
     def _take_in(self, result: Snapshot) -> None:
