@@ -21,6 +21,7 @@ from demo_ground import PREFERRED_PORT, DemoError, Ground, free_port, taken_name
 from demo_status import Status
 from demo_story import HOST, Step, Story
 from load import Report
+from rich.box import SIMPLE
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -123,17 +124,19 @@ def _play(ground: Ground, story: Story, first: str, console: Console) -> None:
 
 def _show(console: Console, ground: Ground, steps: list[Step], total: Report) -> None:
     console.print()
-    table = Table(title="shop/prod/web, as the status refs and the clients tell it", title_justify="left", show_footer=True)
+    table = Table(
+        title="shop/prod/web, as the status refs and the clients tell it", title_justify="left", show_footer=True, box=SIMPLE
+    )
     table.add_column("step", footer="in all", no_wrap=True)
     table.add_column("commit")
     table.add_column("outcome", no_wrap=True)
     table.add_column("slot before", style="dim")
     table.add_column("slot after")
     table.add_column("switch ms", justify="right")
-    table.add_column("s to it", justify="right")
+    table.add_column("after s", justify="right")
     table.add_column("requests", justify="right", footer=str(total.sent))
     table.add_column("failed", justify="right", footer=str(total.failed), style="bold")
-    table.add_column("answered by", no_wrap=True)
+    table.add_column("answers by version")
     for step in steps:
         table.add_row(
             step.name,
@@ -145,7 +148,7 @@ def _show(console: Console, ground: Ground, steps: list[Step], total: Report) ->
             f"{step.seconds:.1f}",
             str(step.sent),
             str(step.failed),
-            ", ".join(f"version {version}: {times}" for version, times in step.versions.items()) or "-",
+            ", ".join(f"{version}: {times}" for version, times in step.versions.items()) or "-",
         )
     console.print(table)
     console.print(f"\n[bold]status log[/bold] (git log status/cluster status/{ground.server})")

@@ -161,7 +161,7 @@ class Ground:
         removed = []
         if self._end_reconciler():
             removed.append("the reconciler's process")
-        images = self._built_images()
+        images = self._images()
         containers = client.containers.list(all=True, filters={"label": f"{SERVER_LABEL}={self.server}"}, ignore_removed=True)
         volumes = {m["Name"] for c in containers for m in c.attrs["Mounts"] if m["Type"] == "volume"}
         # A sidecar owns its application's network: it goes last.
@@ -201,14 +201,13 @@ class Ground:
                 time.sleep(0.05)
         return True
 
-    def _built_images(self) -> set[str]:
-        """Ids of every image that the status ever named."""
-        if not self.bare.exists():
+    def _images(self) -> set[str]:
+        """Ids of every image that a container of this demo was made from, as the reconciler's log tells."""
+        try:
+            text = self.log.read_text(errors="replace")
+        except OSError:
             return set()
-        with contextlib.suppress(DemoError):
-            text = git(self.bare, "log", "--patch", "--format=", "refs/heads/status/cluster", f"refs/heads/status/{self.server}")
-            return set(re.findall(r"^\+ *image: (sha256:[0-9a-f]{64})$", text, re.MULTILINE))
-        return set()
+        return set(re.findall(r"create \S+ from (sha256:[0-9a-f]{64})", text))
 
 
 @dataclass
@@ -273,7 +272,8 @@ def _image_removed(client: docker.DockerClient, image: str) -> bool:
         tags = client.images.get(image).tags
         if not tags or not all(tag.startswith(BUILT) for tag in tags):
             return False
-        client.images.remove(image)
+        for tag in tags:
+            client.images.remove(tag)
     except docker.errors.APIError:
         return False
     return True
