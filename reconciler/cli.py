@@ -200,6 +200,14 @@ def retry(context: typer.Context, service: Service) -> None:
     raise typer.Exit(request(context.obj, service))
 
 
+@app.command(epilog=GLOBAL)
+def doctor(context: typer.Context) -> None:
+    """Is everything here that a server needs? Each check is ok, warn or fail, with what to do. Ends with 2 when one fails."""
+    from reconciler.commands.doctor import doctor as examine
+
+    raise typer.Exit(examine(context.obj))
+
+
 def main() -> None:
     """The program."""
     app()

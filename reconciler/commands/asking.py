@@ -91,7 +91,7 @@ def _required(settings: Settings, path: Path | None) -> None:
         missing.append("repo")
     words = "is not set: give --{0} or RECONCILER_{1}, or write it in the settings file"
     if missing:
-        extra = "; or name a directory: reconcile plan PATH" if "repo" in missing else ""
+        extra = "; or name a directory to look at instead" if "repo" in missing else ""
         raise Invalid([Problem(name, 0, 0, words.format(name, name.upper()) + extra) for name in missing])
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from reconciler.model.base import Model
 from reconciler.model.desired import ContainerSpec, DesiredService, Mount
+from reconciler.model.identity import ServiceKey
 from reconciler.model.printable import shown
 from reconciler.render.terminal import Note, Tone
 
@@ -74,12 +76,19 @@ def _differences(live: DesiredService, desired: DesiredService) -> Iterable[Fiel
     yield from _named("mount", _mounts(old), _mounts(new), hidden=False)
     for field in _SPEC_FIELDS:
         before, after = getattr(old, field), getattr(new, field)
-        if before != after:
-            yield FieldDifference(field.replace("_", " "), _value(before), _value(after))
+        yield from _parts(field.replace("_", " "), before, after)
     for field in _SERVICE_FIELDS:
         before, after = getattr(live, field), getattr(desired, field)
-        if before != after:
-            yield FieldDifference(field.replace("_", " "), _value(before), _value(after))
+        yield from _parts(field.replace("_", " "), before, after)
+
+
+def _parts(field: str, before: object, after: object) -> Iterable[FieldDifference]:
+    """One difference, or for a value with fields of its own one for each that differs."""
+    if isinstance(before, Model) and isinstance(after, Model):
+        for name in type(before).model_fields:
+            yield from _parts(f"{field} {name.replace('_', ' ')}", getattr(before, name), getattr(after, name))
+    elif before != after:
+        yield FieldDifference(field, _value(before), _value(after))
 
 
 def _source(spec: ContainerSpec) -> str:
@@ -105,12 +114,14 @@ def _mount(mount: Mount) -> str:
 
 
 def _value(value: object) -> str:
-    if value is None or isinstance(value, bool | int | float | str):
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return f"{value:g}"
+    if value is None or isinstance(value, bool | str):
         return shown(value)
-    dump = getattr(value, "model_dump", None)
-    if dump is not None:
-        given = dump(exclude_defaults=True)
-        return ", ".join(f"{name}: {_value(part)}" for name, part in given.items()) or "default"
+    if isinstance(value, ServiceKey):
+        return str(value)
+    if isinstance(value, Model):
+        return _value(value.model_dump(exclude_defaults=True))
     if isinstance(value, Mapping):
         return ", ".join(f"{name}: {_value(part)}" for name, part in value.items()) or "nothing"
     if isinstance(value, tuple | list):

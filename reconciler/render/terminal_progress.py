@@ -12,7 +12,7 @@ def effect_line(effect: Effect, *, all_steps: bool = False) -> str | None:
         case e.CreateNetwork():
             return f"create network {effect.name} ({effect.subnet})"
         case e.Create():
-            return f"create {effect.plan.name} from {effect.plan.image}"
+            return f"create {effect.plan.name} from {_image(effect.plan.image)}"
         case e.Stop():
             return f"stop {effect.name} (up to {effect.grace:.0f} s)"
         case e.Signal():
@@ -44,3 +44,7 @@ def _small(effect: Effect) -> str:
 def _short(container: str) -> str:
     """A container's name, or the first twelve digits of its id."""
     return container[:12] if len(container) == 64 else container
+
+
+def _image(reference: str) -> str:
+    return f"image {reference.removeprefix('sha256:')[:12]}" if reference.startswith("sha256:") else reference
