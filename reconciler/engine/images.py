@@ -27,7 +27,14 @@ class Images:
 
     def prepare(self, action: PrepareImage) -> None:
         """Start the job. One image is pulled or built at a time; an image that is here already is a short job."""
-        self._states[action.reference] = ImageState(status="preparing")
+        before = self._states.get(action.reference)
+        again = before is not None and before.status == "failed" and before.attempt == action.attempt
+        self._states[action.reference] = ImageState(
+            status="preparing",
+            error=before.error if before is not None and again else None,
+            attempt=action.attempt,
+            failures=before.failures if before is not None and again else 0,
+        )
         self._jobs.submit(JOB + action.reference, lambda: self._bring(action), lane="images")
 
     def finished(self, reference: str, result: object) -> None:
@@ -37,8 +44,14 @@ class Images:
             return
         transient = not isinstance(result, ReconcilerError) or isinstance(result, Transient)
         lines = tuple(str(result).splitlines())
+        asked = self._states[reference]
         self._states[reference] = ImageState(
-            status="failed", error=lines[0] if lines else "failed", transient=transient, log=lines[1:]
+            status="failed",
+            error=lines[0] if lines else "failed",
+            attempt=asked.attempt,
+            failures=asked.failures + 1,
+            transient=transient,
+            log=lines[1:],
         )
 
     def forget(self, reference: str | None = None) -> None:

@@ -58,6 +58,7 @@ class ImageState(Model):
     image: Image | None = None
     error: str | None = None
     attempt: str = ""  # `PrepareImage.attempt` of the last try: a failure counts for the attempt that it belongs to
+    failures: int = 0  # in a row, within the attempt, for the back-off
     transient: bool = True
     log: tuple[str, ...] = ()
 

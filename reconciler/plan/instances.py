@@ -85,7 +85,8 @@ def image_action(here: Here, reference: str, build: object, cause: str, attempt:
         return []
     if state is not None and state.status == "failed":
         failed = here.elapsed.of(facts.image_failed(reference))
-        if not facts.other_attempt(state, attempt) and failed < (facts.RETRY_FIRST if state.transient else facts.RETRY_MOST):
+        pause = facts.retry_delay(state.failures) if state.transient else facts.RETRY_MOST
+        if not facts.other_attempt(state, attempt) and failed < pause:
             return []
     return [PrepareImage.model_validate({"reference": reference, "build": build, "attempt": attempt, "cause": cause})]
 

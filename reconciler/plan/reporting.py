@@ -157,6 +157,8 @@ def _image_phase(base: InstanceReport, reference: str, observed: Observed, key: 
         if image.transient:
             return base.model_copy(update={"phase": "waiting", "reason": image.error})
         return base.model_copy(update={"phase": "failed", "reason": image.error, "log": image.log})
+    if image is not None and image.status == "preparing" and image.error is not None and not earlier:
+        return base.model_copy(update={"phase": "waiting", "reason": image.error})  # tried again: not told anew each time
     return base.model_copy(update={"phase": "preparing"})
 
 
