@@ -155,7 +155,7 @@ class Invariants:
         found = []
         for machine in self.world.machines.values():
             for box in machine.boxes.values():
-                if box.loaded is None or box.status not in ("running", "paused"):
+                if box.loaded is None or box.status != "running":
                     continue
                 found.append((machine.name, box.plan.name, box.loaded))
                 if old:
