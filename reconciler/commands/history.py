@@ -10,7 +10,7 @@ from reconciler.commands.output import show, show_json
 from reconciler.commands.reading import known_service, reading
 from reconciler.errors import Transient
 from reconciler.render.terminal import Page
-from reconciler.render.terminal_status import about, decision, history_table
+from reconciler.render.terminal_status import about, decision, history_notes
 
 LOOKED_AT = 10_000
 
@@ -30,5 +30,5 @@ def history(invocation: Invocation, service: str | None, limit: int) -> int:
         show_json([asdict(view) for view in found])
     else:
         summary = "" if found else f"Nothing was decided about {name}."
-        show(Page(table=history_table(found, name), summary=summary))
+        show(Page(notes=history_notes(found, name), summary=summary))
     return codes.CONVERGED

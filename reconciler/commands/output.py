@@ -39,13 +39,19 @@ def text(value: str, tone: Tone = "plain") -> Text:
     return Text(printable(value), style=STYLES[tone])
 
 
+def joined(*parts: Text) -> Text:
+    """Texts in a row, each in its own style."""
+    return Text.assemble(*parts)
+
+
 def show(page: Page) -> None:
     """Write a page to standard output."""
     out = console()
     with out.capture() as captured:
         if page.title:
             out.print(text(page.title, "strong"))
-            out.print()
+            if page.table is not None:
+                out.print()
         if page.table is not None and page.table.rows:
             out.print(_table(page.table, out.width))
         for note in page.notes:
@@ -71,8 +77,7 @@ def show_error(error: Exception) -> None:
             _line(err, str(problem))
         return
     what = str(error) if isinstance(error, ReconcilerError) else f"{type(error).__name__}: {error}"
-    label = Text("error: ", style=STYLES["bad"])
-    err.print(label + text(" ".join(what.split())), soft_wrap=not err.is_terminal)
+    err.print(joined(text("error: ", "bad"), text(" ".join(what.split()))), soft_wrap=not err.is_terminal)
 
 
 def problems(lines: Iterable[str]) -> None:
@@ -85,7 +90,7 @@ def problems(lines: Iterable[str]) -> None:
 def warn(message: str) -> None:
     """A remark on standard error."""
     err = console(error=True)
-    err.print(Text("note: ", style=STYLES["warn"]) + text(message))
+    err.print(joined(text("note: ", "warn"), text(message)), soft_wrap=not err.is_terminal)
 
 
 def _line(where: Console, line: str) -> None:
@@ -111,8 +116,6 @@ def _cell(cell: Cell) -> Text:
 def _note(out: Console, note: Note) -> None:
     out.print()
     head = text(note.subject, note.tone if note.tone != "plain" else "strong")
-    if note.text:
-        head = head + Text(": ") + text(note.text)
-    out.print(head)
+    out.print(joined(head, text(f": {note.text}")) if note.text else head)
     for line in note.lines:
         out.print(Padding(text(line, "dim"), (0, 0, 0, 2)))

@@ -62,7 +62,8 @@ def _page(
     changing = [view for view in services if view.change not in (None, "held")]
     summary = f"{counted(len(changing), 'service')} of {len(services)} would change." if changing else "No service would change."
     if not _busy(services, actions):
-        summary = "Nothing to do: what runs is what is desired."
+        held = any(view.held for view in services)
+        summary = "Nothing to do: what is desired is held back." if held else "Nothing to do: what runs is what is desired."
     elif not changing:
         summary = "No service would change; something is put right."
     title = f"{found.question.site.server} at {seen.desired.revision}; what is live is known from {found.where}"

@@ -7,8 +7,9 @@ import time
 from types import TracebackType
 
 from rich.status import Status
+from rich.table import Table
 
-from reconciler.commands.output import console, text
+from reconciler.commands.output import console, joined, text
 from reconciler.model.effect import Effect
 from reconciler.render.terminal import Tone
 from reconciler.render.terminal_progress import effect_line
@@ -25,6 +26,7 @@ class Progress:
         self._err = console(error=True)
         self._status: Status | None = None
         self._waiting = ""
+        self._last = ""
         self._begun: dict[int, float] = {}
 
     def __enter__(self) -> Progress:
@@ -49,7 +51,9 @@ class Progress:
             return
         if when == "before":
             self._begun[threading.get_ident()] = time.monotonic()
-            self._write(f"  {line}", "dim")
+            if line != self._last or self._verbose:  # an application and its sidecar are stopped under one name
+                self._write(f"  {line}", "dim")
+            self._last = line
             self.wait(line)
         elif self._verbose:
             took = time.monotonic() - self._begun.pop(threading.get_ident(), time.monotonic())
@@ -69,4 +73,11 @@ class Progress:
         if self._quiet:
             return
         stamp = text(f"{time.monotonic() - self._begin:6.1f} s  ", "dim")
-        self._err.print(stamp + text(line, tone), soft_wrap=not self._err.is_terminal)
+        if not self._err.is_terminal:
+            self._err.print(joined(stamp, text(line, tone)), soft_wrap=True)
+            return
+        grid = Table.grid()
+        grid.add_column(no_wrap=True)
+        grid.add_column(overflow="fold")
+        grid.add_row(stamp, text(line, tone))
+        self._err.print(grid)

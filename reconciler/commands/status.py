@@ -61,6 +61,7 @@ def _show(invocation: Invocation, read: Reading, asked: str | None) -> None:
         return
     show(_page(read, found, service))
     if service is None:
+        console().print()
         show(Page(table=member_table(cluster, servers)))
 
 

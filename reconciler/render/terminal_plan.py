@@ -94,7 +94,7 @@ def _row(view: ChangeView) -> tuple[Cell, ...]:
     tone: Tone = "bad" if view.change == "remove" else "warn" if view.change == "held" else "good"
     before, after = ", ".join(view.before) or "nothing", ", ".join(view.after) or "nothing"
     slots = before if before == after else f"{before} -> {after}"
-    cause = view.cause or (f"held back: {view.held}" if view.held else "")
+    cause = view.cause or ("see below" if view.held else "")
     return Cell(view.service, "strong"), Cell(view.change, tone), Cell(slots), Cell(cause)
 
 

@@ -46,7 +46,9 @@ def member_table(cluster: ClusterState, found: Iterable[MemberView]) -> Table:
     rows = []
     for view in found:
         serves = f"generation {view.serves}" if view.serves is not None else "nothing yet"
-        says = Cell("no report", "warn") if not view.reported else Cell("ready", "good") if view.ready else Cell("busy", "warn")
+        says = (
+            Cell("no report", "warn") if not view.reported else Cell("ready", "good") if view.ready else Cell("not ready", "warn")
+        )
         member = Cell("member") if view.server in cluster.members else Cell("not a member", "warn")
         rows.append((Cell(view.server, "strong"), member, Cell(serves, "plain" if view.current else "warn"), says))
     return Table(("server", "part", "serves", "says"), tuple(rows))
@@ -93,17 +95,17 @@ def decision(commit: CommitInfo) -> DecisionView:
     )
 
 
-def history_table(found: Iterable[DecisionView], service: str | None) -> Table:
-    """One row per reason, the newest first."""
-    rows = []
-    for view in found:
-        for index, reason in enumerate(_of(view, service)):
-            first = index == 0
-            when = view.when[:19].replace("T", " ") if first else ""
-            rows.append(
-                (Cell(when, "dim"), Cell(view.generation if first else ""), Cell(view.config[:7] if first else ""), Cell(reason))
-            )
-    return Table(("when", "generation", "config", "decision"), tuple(rows))
+def history_notes(found: Iterable[DecisionView], service: str | None) -> tuple[Note, ...]:
+    """One paragraph per decision, in the order given; of one service, only its reasons."""
+    return tuple(
+        Note(
+            f"{view.when[:19].replace('T', ' ')}  {view.config[:7]}  generation {view.generation}, by {view.server}",
+            "",
+            "strong",
+            _of(view, service),
+        )
+        for view in found
+    )
 
 
 def about(view: DecisionView, service: str | None) -> bool:
