@@ -163,7 +163,7 @@ def _verdict(console: Console, ground: Ground, total: Report, edge_port: int, se
     if total.failed:
         console.print(f"demo: FAILED: {total.failed} of {total.sent} requests; the first errors of each kind:", markup=False)
         for error in total.errors:
-            console.print(f"  {error}", markup=False)
+            console.print(f"  {error}", markup=False, soft_wrap=True)
     else:
         console.print(f"demo: {total.sent} requests, 0 failed, in {seconds:.0f} s altogether.")
     reconcile = Path(sys.executable).with_name("reconcile")
@@ -197,7 +197,9 @@ def _write(file: Path, steps: list[Step], total: Report, url: str, seconds: floa
 
 def _down(ground: Ground, client: docker.DockerClient, console: Console) -> int:
     removed = ground.remove(client)
-    console.print(f"demo: removed {', '.join(removed)}" if removed else "demo: nothing of a demo is here", markup=False)
+    console.print(
+        f"demo: removed {', '.join(removed)}" if removed else "demo: nothing of a demo is here", markup=False, soft_wrap=True
+    )
     return 0
 
 

@@ -241,6 +241,7 @@ def free_port(preferred: int = 0) -> int:
     """A TCP port of 127.0.0.1 where nothing listens; the preferred one if it is free."""
     for port in (preferred, 0):
         with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # connections of a demo before may linger there
             probe.bind(("127.0.0.1", port))
             found: int = probe.getsockname()[1]
             return found
