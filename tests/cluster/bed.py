@@ -1,0 +1,246 @@
+"""The test bed: several servers, each with its own network, Docker daemon and reconciler, and one Git host, on one machine."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import time
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+
+from load import Load
+from reconciler.model.cluster import ClusterState
+from reconciler.model.report import Report
+from reconciler.ports import internal_port
+from tests.cluster import traffic
+from tests.cluster.githost import GitHost
+from tests.cluster.member import Member
+from tests.cluster.namespaces import Ground, Namespace, end, processes_of
+from tests.cluster.traffic import Client, Seen, Traffic
+from tests.integration.images import Images
+from tests.remote import Remote
+from tests.waiting import eventually
+
+Value = TypeVar("Value")
+Service = Mapping[str, Any]
+PROJECT, ENV = "shop", "prod"
+NAMES = ("a", "b", "c")
+QUICK = {"http": "/up", "interval": "300ms", "timeout": "2s", "retries": 20}
+SETTLED = ("done", "aborted")
+
+
+class Bed:
+    """Made once for a session; `reset` begins anew for each test."""
+
+    def __init__(self, images: Images) -> None:
+        self.images = images
+        self.ground = Ground.lay()
+        self.members = {
+            name: Member(name, self.ground.add(name, 11 + number), self.ground.directory / name)
+            for number, name in enumerate(NAMES)
+        }
+        repositories = self.ground.directory / "git"
+        repositories.mkdir()
+        self.git_host = GitHost(self.ground.add("git", 5), repositories)
+        self.client = Client(self.ground.add("client", 9))
+        self._local = {name: self.client.reach(member.address) for name, member in self.members.items()}
+        self._remotes = 0
+        self.remote: Remote
+        self.started_s = self._start_engines()
+
+    def _start_engines(self) -> float:
+        """Returns the seconds it took."""
+        began = time.monotonic()
+        file = self.ground.directory / "images.tar"
+        save = ["docker", "save", "--output", str(file), self.images.app, self.images.nginx]
+        subprocess.run(save, check=True, capture_output=True, timeout=300)
+        for member in self.members.values():
+            member.engine.begin()
+        for member in self.members.values():
+            member.engine.ready()
+            member.engine.load(file)
+        file.unlink()
+        return time.monotonic() - began
+
+    def reset(self) -> None:
+        """A new repository, new machines."""
+        self._remotes += 1
+        self.remote = Remote.create(self.ground.directory / "git" / f"config{self._remotes}.git")
+        self.remote.git("config", "http.receivepack", "true")
+        self.remote.git("config", "receive.autogc", "false")
+        self.git_host.pushes = self.git_host.fetches = 0
+        for member in self.members.values():
+            member.reset({"repo": self.git_host.url(self.remote), "nginx_image": self.images.nginx})
+
+    def rest(self) -> None:
+        """No daemon runs any more."""
+        for member in self.members.values():
+            member.kill()
+            member.namespace.heal()
+
+    def close(self) -> None:
+        """Remove everything that was made."""
+        for member in self.members.values():
+            member.kill()
+            member.engine.stop()
+        self.git_host.close()
+        end(processes_of(self.ground.directory))
+        self.ground.clear()
+
+    # --- servers
+
+    def server(self, name: str) -> Member:
+        return self.members[name]
+
+    def run(self, *names: str) -> None:
+        """Start the daemons of these servers."""
+        for name in names:
+            self.server(name).run()
+
+    def partition(self, name: str, from_: str) -> None:
+        """Nothing goes between a server and `git`, another server, or `network`: everybody but the Git host."""
+        here = self.server(name).namespace
+        others = [m.address for other, m in self.members.items() if other != name] + [self.client.namespace.address]
+        match from_:
+            case "git":
+                here.cut(self.git_host.namespace.address)
+            case "network":
+                for other in others:
+                    here.cut(other)
+            case _:
+                here.cut(self.server(from_).address)
+
+    def heal(self, name: str) -> None:
+        """Undo the partitions of a server."""
+        self.server(name).namespace.heal()
+
+    # --- the config
+
+    def app(self, version: str = "1", **given: object) -> dict[str, Any]:
+        """The test application as a service. `env` is added to its VERSION."""
+        env = {"VERSION": version, **given.pop("env", {})}  # type: ignore[dict-item]
+        return {"image": self.images.app, "port": 8080, "health": QUICK, "env": env, "drain": {"timeout": "20s"}, **given}
+
+    def web(self, version: str = "1", **given: object) -> dict[str, Any]:
+        """A public one."""
+        return self.app(version, public={"hosts": ["shop.example"]}, **given)
+
+    def inventory(
+        self,
+        *names: str,
+        drained: Iterable[str] = (),
+        ack_timeout: str = "90s",
+        zones: Mapping[str, str] | None = None,
+        **rollout: str,
+    ) -> dict[str, Any]:
+        """`cluster.yaml` with these servers."""
+        gone = set(drained)
+        servers = {
+            name: {
+                "address": self.server(name).address,
+                **({"zone": zones[name]} if zones else {}),
+                **({"state": "drained"} if name in gone else {}),
+            }
+            for name in names
+        }
+        return {"servers": servers, "rollout": {"ack_timeout": ack_timeout, **rollout}}
+
+    def commit(
+        self, services: Mapping[str, Service] | None, message: str = "change", cluster: Mapping[str, Any] | None = None
+    ) -> str:
+        """Commit what is given. Returns the commit's object id."""
+        files: dict[str, str | bytes | None] = {}
+        if cluster is not None:
+            files["cluster.yaml"] = json.dumps(cluster, indent=1)
+        if services is not None:
+            project = {"project": {"name": PROJECT, "services": dict(services)}}
+            files[f"projects/{PROJECT}/{ENV}.yaml"] = json.dumps(project, indent=1)
+        return self.remote.commit(files, message)
+
+    # --- the status, as anybody with read access to Git sees it
+
+    def cluster(self) -> ClusterState:
+        return ClusterState.model_validate(yaml.safe_load(self.remote.show("status/cluster", "cluster.yaml")))
+
+    def report(self, name: str) -> Report:
+        return Report.model_validate(yaml.safe_load(self.remote.show(f"status/{name}", "report.yaml")))
+
+    def converged(self, revision: str | None = None, members: Iterable[str] | None = None) -> bool:
+        """Every rollout has ended, at this revision, and every member serves the last generation."""
+        cluster = self.cluster()
+        if revision is not None and cluster.config != revision:
+            return False
+        if members is not None and cluster.members != tuple(sorted(members)):
+            return False
+        if any(s.rollout is not None and s.rollout.phase not in SETTLED for s in cluster.services.values()):
+            return False
+        if any(b.role != "live" for s in cluster.services.values() for b in s.backends):
+            return False
+        reports = [self.report(member) for member in cluster.members]
+        return all(
+            r.serving is not None and (r.serving.epoch, r.serving.generation) == (cluster.epoch, cluster.generation)
+            for r in reports
+        )
+
+    def settle(self, revision: str, *members: str, seconds: float = 90.0) -> float:
+        """Waits until `converged`. Returns the seconds it took."""
+        began = time.monotonic()
+        self.eventually(lambda: self.converged(revision, members or None), seconds, f"{revision[:7]} to be served by everybody")
+        return time.monotonic() - began
+
+    def deploy(self, services: Mapping[str, Service] | None, message: str = "change", cluster: Mapping[str, Any] | None = None,
+               *members: str, seconds: float = 90.0) -> str:  # fmt: skip
+        """Commit and wait."""
+        revision = self.commit(services, message, cluster)
+        self.settle(revision, *members, seconds=seconds)
+        return revision
+
+    def live(self, service: str) -> dict[str, str]:
+        """The live slot by server (of replica 1)."""
+        backends = self.cluster().services[f"{PROJECT}/{ENV}/{service}"].backends
+        return {b.server: b.slot for b in backends if b.role == "live" and b.replica == 1}
+
+    def rollout(self, service: str) -> str:
+        """Phase and reason of the last rollout."""
+        rollout = self.cluster().services[f"{PROJECT}/{ENV}/{service}"].rollout
+        return f"{rollout.phase}: {rollout.reason}" if rollout is not None else "none"
+
+    def decisions(self) -> list[str]:
+        """Subjects of `status/cluster`, the oldest first."""
+        return [commit.subject for commit in reversed(self.remote.log("status/cluster"))]
+
+    def eventually(self, condition: Callable[[], Value], seconds: float = 60.0, what: str = "the condition") -> Value:
+        """Waits, and tells the whole story when it does not come."""
+        return eventually(condition, seconds, lambda: f"{what}\n{self.story()}")
+
+    def story(self) -> str:
+        """What happened, for a failed assertion."""
+        parts = ["--- decisions", *self.decisions()[-20:]]
+        for name in sorted(self.remote.branches()):
+            if name.startswith("status/"):
+                file = "cluster.yaml" if name == "status/cluster" else "report.yaml"
+                parts += [f"--- {name}", self.remote.show(name, file)]
+        for member in self.members.values():
+            if member.said:
+                parts += [f"--- {member.name} said (running: {member.running})", *member.said.splitlines()[-30:]]
+        return "\n".join(parts)
+
+    # --- load
+
+    def load(self, *names: str, mesh: str | None = None) -> Traffic:
+        """Load through the edges of these servers; `mesh`: also through what the public service calls at this service's port."""
+        loads: dict[str, Load] = {}
+        for name in names:
+            url = f"http://{self._local[name]}:80"
+            loads[f"{name}/edge"] = self.client.start(traffic.edge(url))
+            if mesh is not None:
+                loads[f"{name}/mesh"] = self.client.start(traffic.mesh(url, internal_port(PROJECT, ENV, mesh)))
+        return Traffic(loads)
+
+    def nothing_lost(self, seen: Seen, at_least: int = 50) -> None:
+        """Every request was answered, and there were some."""
+        assert seen.failed == 0, f"{seen.failed} of {seen.sent} lost\n{seen.errors}\n{self.story()}"
+        assert seen.sent >= at_least

@@ -1,0 +1,36 @@
+"""The test bed, made once for a session."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+
+import pytest
+
+from tests.cluster.bed import Bed
+from tests.integration import images as image_store
+
+
+@pytest.fixture(scope="session")
+def whole_bed() -> Iterator[Bed]:
+    """Fails, with what to do, where namespaces or Docker daemons cannot be made."""
+    missing = [
+        program for program in ("dockerd", "containerd", "ip", "nsenter", "iptables", "git") if shutil.which(program) is None
+    ]
+    if os.geteuid() != 0 or missing:
+        pytest.fail(
+            f"the cluster tests start Docker daemons in network namespaces: run as root; not found: {missing}", pytrace=False
+        )
+    made = Bed(image_store.ensure())
+    print(f"bed: {len(made.members)} Docker daemons with images in {made.started_s:.1f} s")
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def bed(whole_bed: Bed) -> Iterator[Bed]:
+    """New machines and a new repository; no daemon runs yet."""
+    whole_bed.reset()
+    yield whole_bed
+    whole_bed.rest()
