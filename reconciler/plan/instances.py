@@ -245,6 +245,8 @@ def _pair(here: Here, key: ServiceKey, replica: int) -> Pair | None:
         taken = {
             c.labels.addresses for c in here.observed.containers if c.labels.service and c.labels.service.network == key.network
         }
+        # A service that the decision knows keeps its addresses while it has no container.
+        taken |= {pair for name, pair in here.observed.pairs.items() if name.partition("#")[0] in here.cluster.services}
         given = (pair for (k, _), pair in here.allocations.pairs.items() if k.network == key.network)
         pairs = [pair for pair in (*taken, *given) if pair is not None]
         here.allocations.pairs[key, replica] = pair_for(key, replica, subnet, pairs)
@@ -257,9 +259,13 @@ def _ports(here: Here, want: Wanted, service: DesiredService) -> tuple[int, int]
     for container in here.observed.containers:
         if container.labels.service == key and container.labels.replica == replica and container.labels.ports:
             return container.labels.ports
+    listed = _listed_ports(here)
+    if (key, replica) in listed:
+        return listed[key, replica]
     if (key, replica) not in here.allocations.ports:
         taken = {port for c in here.observed.containers for port in c.labels.ports or ()}
-        taken |= {port for pair in here.allocations.ports.values() for port in pair} | here.observed.busy_ports
+        taken |= {port for pair in (*here.allocations.ports.values(), *listed.values()) for port in pair}
+        taken |= here.observed.busy_ports
         first = host_port(key.project, key.env, key.service, service.spec.port)
         candidates = ((first - 8000 + step) % 1000 + 8000 for step in range(1000))
         port = next((p for p in candidates if p not in taken and p + SECONDARY_OFFSET not in taken), None)
@@ -267,3 +273,14 @@ def _ports(here: Here, want: Wanted, service: DesiredService) -> tuple[int, int]
             raise Stalled(f"no pair of host ports is free for {key}: 8000 to 8999 with 18000 to 18999", reason="NoFreePort")
         here.allocations.ports[key, replica] = (port, port + SECONDARY_OFFSET)
     return here.allocations.ports[key, replica]
+
+
+def _listed_ports(here: Here) -> Mapping[tuple[ServiceKey, int], tuple[int, int]]:
+    """The host ports that the decision lists for this server: kept while there is no container that carries them."""
+    found = {}
+    for name, state in here.cluster.services.items():
+        for backend in state.backends:
+            if backend.server == here.observed.server and backend.port is not None:
+                primary = backend.port if backend.slot == "primary" else backend.port - SECONDARY_OFFSET
+                found[ServiceKey.parse(name), backend.replica] = (primary, primary + SECONDARY_OFFSET)
+    return found

@@ -95,6 +95,7 @@ class Machine:
     networks: dict[str, str] = field(default_factory=lambda: {"bridge": "172.17.0.0/16"})
     pulls: dict[str, tuple[float, bool, str]] = field(default_factory=dict)  # reference -> (done at, whether it will succeed, for)
     locals: dict[str, str] = field(default_factory=dict)
+    pairs: dict[str, tuple[str, str]] = field(default_factory=dict)
     refuses: bool = False
     frozen_until: float = 0.0
     count: int = 0
@@ -183,8 +184,12 @@ class Machine:
             )
             for b in sorted(self.boxes.values(), key=lambda b: b.plan.name)
         )
+        for box in self.boxes.values():
+            if box.instance is not None and box.plan.labels.addresses is not None:
+                self.pairs[f"{box.instance.service}#{box.instance.replica}"] = box.plan.labels.addresses
         observed = Observed.model_construct(
             server=self.name,
+            pairs=dict(self.pairs),
             containers=containers,
             foreign=frozenset({"somebody_else"}),
             networks=dict(self.networks),
