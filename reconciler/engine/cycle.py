@@ -47,7 +47,7 @@ from reconciler.model.switched import Switched
 from reconciler.plan import facts
 from reconciler.plan.decide import decide
 from reconciler.plan.nginxes import Intended, configs
-from reconciler.plan.planner import plan
+from reconciler.plan.planner import plan, stalls
 from reconciler.plan.reporting import report as make_report
 from reconciler.plan.wanted import wanted
 from reconciler.render.nginx import Rendered, render
@@ -201,7 +201,8 @@ class Cycle:
         desired = self._desire()
         observed = self._observer.observe(
             desired, self.cluster, self._images.states(), self._carrier.heals(), dict(self._warnings)
-        ).model_copy(update={"start_errors": self._carrier.start_errors()})
+        )
+        observed = self._with_start_errors(desired, observed)
         self.desired, self.observed = desired, observed
         self._check_name(observed)
         decided = self._decide_all(desired, observed)
@@ -253,6 +254,13 @@ class Cycle:
     def _awaits_others(self, cluster: ClusterState) -> bool:
         """A rollout among several, or a newcomer that is not a member yet."""
         return (len(cluster.members) > 1 and bool(_active(cluster))) or self._site.server not in cluster.members
+
+    def _with_start_errors(self, desired: Desired, observed: Observed) -> Observed:
+        errors = dict(self._carrier.start_errors())
+        cluster = self.cluster
+        if cluster is not None:
+            errors |= stalls(desired, cluster, observed, self._elapsed(cluster, observed), self._site)
+        return observed.model_copy(update={"start_errors": errors})
 
     # Taking in
 
@@ -309,7 +317,7 @@ class Cycle:
         outcome = self._publisher.finished(result)
         if outcome.cluster is not None:
             landed, oid, said = outcome.cluster
-            if self._own is None:
+            if self._own is None or outcome.adopt:
                 self._keep(Copy(landed, oid))
             else:
                 self._keep(Copy(self._own.cluster, oid, self._own.reasons[said:]))

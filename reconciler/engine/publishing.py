@@ -31,18 +31,23 @@ class _World(Protocol):
 
 @dataclass(frozen=True)
 class _Sent:
-    """What a push under way carries."""
+    """What a push under way carries. `proposed`: the cluster state counts only once it has landed."""
 
     cluster: ClusterState | None
+    proposed: bool
     said: int
     report: Report | None
 
 
 @dataclass(frozen=True)
 class PushOutcome:
-    """What to do after a push. `cluster`: (landed state, its commit, how many of the copy's reasons it told)."""
+    """What to do after a push. `cluster`: (landed state, its commit, how many of the copy's reasons it told).
+
+    adopt: it was a proposal, so it is followed from now on; otherwise the copy was ahead of what was pushed.
+    """
 
     cluster: tuple[ClusterState, str, int] | None = None
+    adopt: bool = False
     poll: bool = False
 
 
@@ -162,7 +167,7 @@ class Publisher:
             self._pushes.failed(result.error)
         else:
             self._pushes.succeeded()
-        return PushOutcome(cluster=landed, poll=bool(result.tips))
+        return PushOutcome(cluster=landed, adopt=sent.proposed, poll=bool(result.tips))
 
     def _publications(self, own: Copy | None, report: Report) -> tuple[list[Publication], _Sent]:
         publications: list[Publication] = []
@@ -178,7 +183,7 @@ class Publisher:
         if told is not None:
             files = {"report.yaml": write_yaml(report)}
             publications.append(Publication(self._server, files, self._report_parent, report_message(self._report, report)))
-        return publications, _Sent(cluster, said, told)
+        return publications, _Sent(cluster, self._proposal is not None, said, told)
 
     def _of_cluster(self, cluster: ClusterState, parent: str | None, reasons: tuple[str, ...]) -> Publication:
         files = {"cluster.yaml": write_yaml(cluster), "README.md": status_page(cluster).encode()}

@@ -6,19 +6,18 @@ import json
 import subprocess
 import time
 from collections.abc import Callable, Iterable, Mapping
-from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
-
 from load import Load
+
 from reconciler.model.cluster import ClusterState
 from reconciler.model.report import Report
 from reconciler.ports import internal_port
 from tests.cluster import traffic
 from tests.cluster.githost import GitHost
 from tests.cluster.member import Member
-from tests.cluster.namespaces import Ground, Namespace, end, processes_of
+from tests.cluster.namespaces import Ground, end, processes_of
 from tests.cluster.traffic import Client, Seen, Traffic
 from tests.integration.images import Images
 from tests.remote import Remote

@@ -11,6 +11,7 @@ from pathlib import Path
 from types import TracebackType
 
 from load import Load, Plan, Report
+
 from tests.cluster.namespaces import Namespace
 from tests.waiting import eventually
 
