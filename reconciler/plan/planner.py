@@ -12,7 +12,6 @@ from reconciler.errors import Stalled
 from reconciler.model.action import Action, PrepareImage
 from reconciler.model.cluster import ClusterState
 from reconciler.model.desired import Desired
-from reconciler.model.identity import ServiceKey
 from reconciler.model.observed import Elapsed, Observed
 from reconciler.model.site import Site
 from reconciler.plan import ending, facts, nginxes
@@ -62,15 +61,18 @@ def plan(
 
 def stalls(
     desired: Desired, cluster: ClusterState, observed: Observed, elapsed: Elapsed, site: Site
-) -> Mapping[ServiceKey, Stalled]:
-    """Why a wanted instance cannot even be planned, such as a network without free addresses, by service."""
+) -> Mapping[str, tuple[str, bool]]:
+    """Why a wanted instance cannot even be planned, such as a network without free addresses: for `Observed.start_errors`.
+
+    What stands in the way goes away without a commit, so that the instance waits and has not failed.
+    """
     here = Here(desired, cluster, observed, elapsed, site, Allocations(networks=dict(observed.networks)))
     found = {}
     for want in wanted(desired, cluster, observed):
         try:
             bring_about(here, want)
         except Stalled as error:
-            found[want.instance.service] = error
+            found[want.instance.name] = (str(error), True)
     return found
 
 
