@@ -34,7 +34,7 @@ def step(context: Context, key: ServiceKey, want: DesiredService | None, state: 
     if rollout is not None and rollout.phase == "replacing":
         return replacing(context, key, want, state, rollout)
     if rollout is not None and rollout.phase == "switching":
-        return switching(context, state, rollout)
+        return switching(context, key, state, rollout)
     if rollout is not None and rollout.phase == "draining":
         return draining(context, key, state, rollout)
     return start(context, key, want, state)
@@ -47,7 +47,7 @@ def keep(context: Context, key: ServiceKey, state: ServiceState, why: str) -> St
     if rollout is not None and rollout.phase == "staging":
         return abort(state, rollout, why)
     if rollout is not None and rollout.phase == "switching":
-        return switching(context, state, rollout)
+        return switching(context, key, state, rollout)
     if rollout is not None and rollout.phase == "draining":
         return draining(context, key, state, rollout)
     return Step(state)

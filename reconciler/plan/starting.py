@@ -123,4 +123,13 @@ def _routed_to(context: Context, state: ServiceState) -> tuple[str, ...]:
     """Members whose old workers may still list as live the slot that the last switch left (DESIGN section 6, step 4)."""
     if state.rollout is None or state.rollout.switched_at is None:
         return ()
-    return unretired(context.cluster, context.reports, state.rollout.switched_at)
+    old = unretired(context.cluster, context.reports, state.rollout.switched_at)
+    return tuple(member for member in old if not _given_up(context, member))
+
+
+def _given_up(context: Context, member: str) -> bool:
+    """A drained server is waited for up to `ack_timeout`: draining it is how a person lets the others go on without it."""
+    entry = context.desired.servers.get(member)
+    if entry is None or entry.state != "drained":
+        return False
+    return context.elapsed.of(facts.unacknowledged(member, context.cluster)) >= context.desired.ack_timeout

@@ -6,21 +6,49 @@ from collections.abc import Sequence
 
 from reconciler.model.cluster import Backend, Rollout, ServiceState
 from reconciler.model.identity import ServiceKey
+from reconciler.plan import facts
 from reconciler.plan.step import Context, Step, waits
 from reconciler.plan.votes import acknowledged, gone, unretired
 
 
-def switching(context: Context, state: ServiceState, rollout: Rollout) -> Step:
-    """Nothing is taken away before every member has acknowledged the switch."""
+def switching(context: Context, key: ServiceKey, state: ServiceState, rollout: Rollout) -> Step:
+    """Nothing is taken away before every member has acknowledged the switch, or cannot be hurt by it (DESIGN section 6, step 4)."""
     silent = acknowledged(context.cluster, context.reports, rollout.switched_at or 0)
+    excused = _excused(context, key, state, rollout) if silent else frozenset()
+    blocking = tuple(member for member in silent if member not in excused)
+    if blocking:
+        return waits(state, rollout, f"waiting for {', '.join(blocking)} to acknowledge generation {rollout.switched_at}")
     if silent:
-        return waits(state, rollout, f"waiting for {', '.join(silent)} to acknowledge generation {rollout.switched_at}")
+        return _drains(
+            state,
+            rollout,
+            f"{', '.join(silent)} silent for {context.desired.ack_timeout:.0f} s and reaches what is live by fallback",
+        )
     old = unretired(context.cluster, context.reports, rollout.switched_at or 0) if _leaves(state, rollout) else ()
     if old:
         return waits(state, rollout, f"waiting for old nginx workers of {', '.join(old)}, which know only the old place")
-    return Step(
-        state.model_copy(update={"rollout": rollout.model_copy(update={"phase": "draining", "reason": None})}),
-        reasons=(f"draining: every member serves generation {rollout.switched_at}",),
+    return _drains(state, rollout, f"every member serves generation {rollout.switched_at}")
+
+
+def _drains(state: ServiceState, rollout: Rollout, why: str) -> Step:
+    draining = rollout.model_copy(update={"phase": "draining", "reason": None})
+    return Step(state.model_copy(update={"rollout": draining}), reasons=(f"draining: {why}",))
+
+
+def _excused(context: Context, key: ServiceKey, state: ServiceState, rollout: Rollout) -> frozenset[str]:
+    """Members that need not be waited for any longer once `ack_timeout` has passed.
+
+    A silent member's configurations are those from its last acknowledged generation on. As nothing is started in a slot that an
+    older worker may list (see `starting`), they differ in this one switch: they list the draining slot as live and the other slot
+    of the same place, which is live now, as backup. So a toggle in place hurts nobody. A service that leaves a place, or ends, or
+    is replaced in its slot has no such fallback: then only a server that the inventory drains is not waited for.
+    """
+    if context.elapsed.of(facts.staging(key, rollout)) < context.desired.ack_timeout:
+        return frozenset()
+    in_place = rollout.strategy in ("toggle", "rolling", "refresh") and not _leaves(state, rollout)
+    servers = context.desired.servers
+    return frozenset(
+        member for member in context.cluster.members if in_place or (member in servers and servers[member].state == "drained")
     )
 
 
@@ -40,7 +68,7 @@ def removal(context: Context, key: ServiceKey, state: ServiceState) -> Step:
     """The config no longer has the service: its upstreams go, then its instances. Volumes stay."""
     rollout = state.rollout
     if rollout is not None and rollout.phase == "switching":
-        return switching(context, state, rollout)
+        return switching(context, key, state, rollout)
     if rollout is not None and rollout.strategy == "remove":
         left = _left(context, key, state.backends, rollout)
         # Its ports and addresses go to nobody else while an old worker may still name them.
