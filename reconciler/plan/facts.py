@@ -17,7 +17,7 @@ RETRY_MOST = 300.0
 
 
 def staging(key: ServiceKey | str, rollout: Rollout) -> str:
-    """A rollout is in its staging (or replacing) phase."""
+    """A rollout is in the phase that it is in."""
     return f"{rollout.phase}:{key}:{rollout.id}"
 
 
@@ -93,7 +93,7 @@ def _current(cluster: ClusterState | None, reports: Mapping[str, Report], observ
     for name, state in cluster.services.items():
         key = ServiceKey.parse(name)
         rollout = state.rollout
-        if rollout is not None and rollout.phase in ("staging", "replacing", "switching"):
+        if rollout is not None and rollout.phase in ("staging", "replacing", "switching", "draining"):
             yield staging(key, rollout)
         if rollout is not None and rollout.phase == "aborted":
             yield aborted(key, rollout)

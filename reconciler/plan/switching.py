@@ -59,7 +59,12 @@ def draining(context: Context, key: ServiceKey, state: ServiceState, rollout: Ro
     backends = tuple(b for b in state.backends if b.role != "draining" or b in left)
     if left:
         went = ", ".join(sorted(f"{b.server} {b.slot}" for b in old if b not in left))
-        return Step(state.model_copy(update={"backends": backends}), reasons=(f"drained: {went}",)) if went else Step(state)
+        if went:
+            return Step(state.model_copy(update={"backends": backends}), reasons=(f"drained: {went}",))
+        if context.elapsed.of(facts.staging(key, rollout)) < context.desired.ack_timeout:
+            return Step(state)
+        slow = ", ".join(sorted({b.server for b in left}))
+        return waits(state, rollout, f"waiting for {slow} to end the old instance")
     done = rollout.model_copy(update={"phase": "done", "reason": None})
     return Step(state.model_copy(update={"rollout": done, "backends": backends}), reasons=(f"done: {rollout.cause}",))
 

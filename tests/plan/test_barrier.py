@@ -52,6 +52,9 @@ def test_the_next_toggle_waits_for_the_silent_member_by_name() -> None:
     told.commit(service(digest="x3", servers=TWO), revision=3).decide()
     assert told.phase() == "draining"
     assert not told.slots("staged")
+    pass_the_ack_timeout(told)
+    told.decide()
+    assert told.reasons[-1] == "shop/prod/web waiting for b to end the old instance"
 
 
 def test_a_removal_waits_for_a_silent_member_however_long_it_takes() -> None:
