@@ -149,12 +149,12 @@ class Story:
 
     def settle(self, phase: str = "ready") -> Story:
         """Until nothing changes any more."""
-        for _ in range(40):
+        for round_ in range(40):
             before = self.cluster
             self.decide()
-            self.obey(phase)
-            if self.cluster == before:
+            if self.cluster == before and round_ > 0:
                 return self
+            self.obey(phase)
         raise AssertionError(f"it does not settle: {self.reasons[-5:]}")
 
     def commit(self, *services: DesiredService, revision: int, allow: tuple[str, ...] = ()) -> Story:

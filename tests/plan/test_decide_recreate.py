@@ -1,0 +1,130 @@
+"""decide: recreate, one server at a time, and what becomes of failures."""
+
+from __future__ import annotations
+
+from reconciler.plan.step import retry_wish
+from tests.plan.build import Story, service, story
+
+AB = ("a", "b")
+
+
+def begun(*, rollback: bool = False, servers: tuple[str, ...] = AB) -> Story:
+    """x2 is asked for over x1, and nothing has been stopped."""
+    told = story(service(recreate=True, servers=servers), servers=servers)
+    told.commit(service(digest="x2", recreate=True, rollback=rollback, servers=servers), revision=2).decide()
+    return told
+
+
+def replacing(*, rollback: bool = False, servers: tuple[str, ...] = AB) -> Story:
+    """The first server is at its turn."""
+    told = begun(rollback=rollback, servers=servers)
+    told.obey()
+    told.decide()
+    assert told.phase() == "replacing"
+    return told
+
+
+def test_the_first_deploy_is_staged_like_any_other() -> None:
+    told = story(service(recreate=True))
+    assert (told.slots("live"), told.slots("staged"), told.phase()) == (["a primary x1"], [], "done")
+
+
+def test_the_image_is_everywhere_before_anything_is_stopped() -> None:
+    told = begun()
+    told.obey(only=("a",))
+    told.decide()
+    assert (told.phase(), told.slots("live")) == ("staging", ["a primary x1", "b primary x1"])
+
+
+def test_one_server_at_a_time_in_its_own_slot() -> None:
+    told = replacing()
+    assert told.slots("live") == ["a primary x2", "b primary x1"]
+    told.decide()
+    assert told.slots("live") == ["a primary x2", "b primary x1"]
+    told.obey()
+    told.decide()
+    assert told.slots("live") == ["a primary x2", "b primary x2"]
+    assert told.phase() == "replacing"
+    told.settle()
+    live = told.state().live
+    assert told.phase() == "done" and live is not None and live.spec == "x2"
+
+
+def test_a_failure_stops_the_line_and_says_what_to_do() -> None:
+    told = replacing()
+    told.obey("failed")
+    told.settle("failed")
+    rollout = told.state().rollout
+    assert rollout is not None and (rollout.reason or "").startswith("Stalled: a: connection refused")
+    assert told.slots("live") == ["a primary x2", "b primary x1"]
+
+
+def test_a_revert_after_a_failure_brings_back_what_was_replaced() -> None:
+    told = replacing()
+    told.obey("failed")
+    told.settle("failed")
+    told.commit(service(recreate=True, servers=AB), revision=3).settle()
+    assert told.slots("live") == ["a primary x1", "b primary x1"]
+    assert told.phase() == "done"
+
+
+def test_a_fix_overtakes_a_failure() -> None:
+    told = replacing()
+    told.obey("failed")
+    told.settle("failed")
+    told.commit(service(digest="x3", recreate=True, servers=AB), revision=3).settle()
+    assert told.slots("live") == ["a primary x3", "b primary x3"]
+
+
+def test_a_fix_overtakes_a_server_that_does_not_answer() -> None:
+    told = replacing()
+    told.commit(service(digest="x3", recreate=True, servers=AB), revision=3).decide()
+    assert told.phase() == "aborted"
+
+
+def test_a_retry_after_a_failure_is_another_attempt() -> None:
+    told = replacing(servers=("a",))
+    told.obey("failed")
+    told.settle("failed")
+    rollout = told.state().rollout
+    assert rollout is not None
+    told.reports["a"] = told.report("a", "failed").model_copy(update={"retry": (retry_wish("shop/prod/web", rollout),)})
+    told.decide()
+    assert told.phase() == "aborted"
+
+
+def test_rollback_image_goes_back_by_itself_when_it_was_never_healthy() -> None:
+    told = replacing(rollback=True)
+    told.reports["a"] = told.report("a", "failed", after=None)
+    told.settle()
+    assert told.slots("live") == ["a primary x1", "b primary x1"]
+    assert told.state().rejected is not None
+
+
+def test_rollback_image_does_not_go_back_once_it_was_healthy() -> None:
+    told = replacing(rollback=True)
+    told.reports["a"] = told.report("a", "failed", after=2.0)
+    told.decide()
+    assert told.slots("live") == ["a primary x2", "b primary x1"]
+    rollout = told.state().rollout
+    assert rollout is not None and "Stalled" in (rollout.reason or "")
+
+
+def test_a_rollback_on_the_second_server_leaves_the_first_until_the_revert() -> None:
+    told = replacing(rollback=True)
+    told.obey()
+    told.decide()
+    told.obey()
+    told.reports["b"] = told.report("b", "failed", after=None)
+    told.settle()
+    assert told.slots("live") == ["a primary x2", "b primary x1"]
+    told.commit(service(recreate=True, servers=AB), revision=3).settle()
+    assert told.slots("live") == ["a primary x1", "b primary x1"]
+
+
+def test_a_service_that_moves_starts_at_its_new_place_before_the_old_one_ends() -> None:
+    told = story(service(recreate=True, servers=("a",)), servers=AB)
+    told.commit(service(recreate=True, servers=("b",)), revision=2).decide()
+    assert (told.slots("live"), told.slots("staged")) == (["a primary x1"], ["b primary x1"])
+    told.settle()
+    assert told.slots("live") == ["b primary x1"]
