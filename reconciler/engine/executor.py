@@ -40,8 +40,10 @@ def steps(action: Action, render: Render) -> Iterator[Effect]:
         case RemoveInstance():
             for identity in action.ids:
                 yield e.Stop(container=identity, name=action.name, grace=action.grace)
+                if identity == action.ids[-1]:
+                    # Before its container goes: after that, nothing would tell a later run that the configuration is left over.
+                    yield e.ForgetConfig(name=f"{action.name}_sidecar")
                 yield e.Remove(container=identity)
-            yield e.ForgetConfig(name=f"{action.name}_sidecar")
         case StartNginx():
             yield from _start_nginx(action, render)
         case ConnectNetwork():
