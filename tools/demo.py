@@ -28,7 +28,7 @@ from rich.table import Table
 
 LOAD_SECONDS_MOST = 900.0
 WEB_HEALTH = "/up, interval: 500ms, timeout: 1s, retries: 20}\n      public: {hosts: [shop.localhost, shop.example], path: /}"
-WIDTH = 132  # where the output is not a terminal
+WIDTH = 140  # where the output is not a terminal
 
 
 def main() -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -22,6 +23,12 @@ def demo(*arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, str(ROOT / "tools/demo.py"), *arguments]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=280, stdin=subprocess.DEVNULL)
+
+
+def columns(text: str) -> list[str]:
+    """The headings of the table."""
+    heading = next((line for line in text.splitlines() if line.split()[:2] == ["step", "commit"]), "")
+    return re.split(r" {2,}", heading.strip()) if heading else []
 
 
 def test_the_demo_deploys_changes_refuses_and_rolls_back_and_loses_no_request(images: Images, scope: Scope, tmp_path: Path) -> None:
@@ -49,6 +56,8 @@ def test_the_demo_deploys_changes_refuses_and_rolls_back_and_loses_no_request(im
         assert steps["change"]["switch_ms"] > 0
         assert steps["roll back"]["switch_ms"] > 0
         assert f"demo: {told['sent']} requests, 0 failed" in ran.stdout
+        readme = (ROOT / "README.md").read_text()
+        assert columns(ran.stdout) == columns(readme) != []
         assert "\x1b[" not in ran.stdout  # colours only on a terminal
         assert scope.containers(), "the shop goes on running until demo-down"
     finally:
