@@ -85,6 +85,7 @@ class Daemon:
             return self._passes(settings, wired)
         finally:
             self._notifier.notify("STOPPING=1" if self._stop.is_set() else "RELOADING=1")
+            self._ready = False  # systemd takes it for reloading until it hears READY again
             scheduler.shutdown(wait=False)
             ended.set()
             self._finish(wired)
@@ -110,9 +111,12 @@ class Daemon:
         return settings
 
     def _finish(self, wired: Wired) -> None:
-        """Let steps that are under way end, within bounds: a step that is cut short is found again at the next start."""
+        """Let steps that are under way end, within bounds: a step that is cut short is found again at the next start.
+
+        With new settings also a fetch or a push, as the next one would use the same clone.
+        """
         deadline = time.monotonic() + END_SECONDS
-        while wired.jobs.working("instance:") and time.monotonic() < deadline:
+        while wired.jobs.working("instance:" if self._stop.is_set() else "") and time.monotonic() < deadline:
             self._wake.wait(0.1)
 
     # Polling
