@@ -1,0 +1,210 @@
+"""plan: the edge, the host listener, reloads, and what stands in the configurations."""
+
+from __future__ import annotations
+
+import pytest
+
+from reconciler.model.action import ConnectNetwork, Reload, StartNginx
+from reconciler.model.identity import ServiceKey
+from reconciler.model.routes import NginxConfig, Upstream
+from reconciler.plan import facts
+from reconciler.plan.nginxes import configs, serves
+from reconciler.plan.reporting import report
+from reconciler.plan.routes import host_collisions
+from tests.plan.build import key, service, story
+from tests.plan.server import Server
+
+PUBLIC = service(public=True)
+
+
+def config(there: Server, name: str) -> NginxConfig:
+    """What an nginx should have."""
+    assert there.story.cluster is not None
+    return configs(there.story.want, there.story.cluster, there.observe(), there.machine.site)[name]
+
+
+def upstream(there: Server, nginx: str, name: str = "shop_prod_web") -> Upstream | None:
+    """An upstream of an nginx's configuration."""
+    return next((u for u in config(there, nginx).upstreams if u.name == name), None)
+
+
+def test_no_edge_is_made_where_nothing_is_public() -> None:
+    there = Server(story(service())).calm()
+    assert {box.plan.name for box in there.machine.boxes.values()} == {"shop_prod_web", "nginx_host"}
+
+
+def test_the_edge_comes_with_the_first_public_service_and_goes_with_the_last() -> None:
+    there = Server(story(PUBLIC)).calm()
+    assert there.box("nginx").plan.network == "shop_prod_network"
+    there.story.commit(service(), revision=2).settle()
+    there.calm()
+    assert all(box.plan.name != "nginx" for box in there.machine.boxes.values())
+
+
+def test_the_edge_routes_to_a_service_that_runs_elsewhere() -> None:
+    """A server without an instance of the project makes the network for its edge itself, and can acknowledge."""
+    there = Server(story(service(public=True, publish=True, servers=("b",)), servers=("a", "b"))).calm()
+    observed = there.observe()
+    assert there.box("nginx").status == "running"
+    assert serves(there.intended(observed), observed)
+
+
+def test_an_edge_that_ended_is_replaced() -> None:
+    """FAULTS 23."""
+    there = Server(story(PUBLIC)).calm()
+    there.stop("nginx")
+    (start,) = there.plan()
+    assert isinstance(start, StartNginx) and start.replaces == (there.box("nginx").id,)
+
+
+def test_an_edge_joins_another_project_without_being_replaced() -> None:
+    other = service().model_copy(update={"key": ServiceKey("aaa", "prod", "web"), "public": PUBLIC.public})
+    there = Server(story(PUBLIC)).calm()
+    identity = there.box("nginx").id
+    there.story.commit(PUBLIC, other, revision=2).settle()
+    joined = [a for _ in range(4) for a in there.carry_out() if isinstance(a, ConnectNetwork)]
+    assert [a.network for a in joined] == ["aaa_prod_network"]
+    there.calm()
+    assert there.box("nginx").id == identity
+    there.story.commit(other, revision=3, allow=("shop",)).settle()
+    there.calm()
+    assert there.box("nginx").id == identity
+
+
+def test_a_foreign_container_named_like_the_edge_is_told_and_left_alone() -> None:
+    there = Server(story(PUBLIC))
+    there.overrides["foreign"] = frozenset({"nginx"})
+    for _ in range(5):
+        there.carry_out()
+    assert not any(isinstance(a, StartNginx) for a in there.plan())
+    observed = there.observe()
+    told = report(
+        there.story.want,
+        there.story.cluster,
+        observed,
+        there.machine.site,
+        there.intended(observed),
+        None,
+        identity="a",
+        program="1",
+    )
+    assert "ForeignContainer" in {condition.reason for condition in told.conditions}
+
+
+def test_nothing_is_reloaded_when_everything_is_loaded() -> None:
+    there = Server(story(PUBLIC, service("api", sidecar=True))).calm()
+    assert there.plan() == ()
+
+
+def test_one_reload_brings_every_nginx_up_to_date() -> None:
+    """FAULTS 26."""
+    there = Server(story(PUBLIC, service("api", sidecar=True))).calm()
+    for name in ("nginx", "nginx_host", "shop_prod_api_sidecar"):
+        there.nginx(name, loaded="older")
+    (only,) = there.plan()
+    assert isinstance(only, Reload)
+    assert [c.name for c in only.configs] == ["nginx", "nginx_host", "shop_prod_api_sidecar"]
+
+
+def test_what_is_loaded_counts_and_not_what_was_written() -> None:
+    """FAULTS 21."""
+    there = Server(story(PUBLIC)).calm()
+    there.nginx("nginx", loaded=None)
+    assert there.kinds() == ["reload"]
+
+
+@pytest.mark.parametrize(("since", "kinds"), [(9.0, []), (10.0, ["reload"])])
+def test_a_refused_text_is_tried_again_after_a_while(since: float, kinds: list[str]) -> None:
+    there = Server(story(PUBLIC)).calm()
+    intended = there.intended(there.observe())["nginx"].fingerprint
+    there.nginx("nginx", loaded="older", refused=intended, error="emerg")
+    fact = facts.refused("nginx", intended)
+    assert fact in facts.current(there.story.cluster, {}, there.observe())
+    there.elapsed = {fact: since}
+    assert there.kinds() == kinds
+
+
+def test_a_server_acknowledges_when_everything_is_loaded_and_nothing_else_runs() -> None:
+    there = Server(story(PUBLIC)).calm()
+    observed = there.observe()
+    intended = there.intended(observed)
+    assert serves(intended, observed)
+    assert not serves({name: want for name, want in intended.items() if name != "nginx_host"}, observed)
+    there.nginx("nginx", loaded="older")
+    assert not serves(intended, there.observe())
+
+
+def test_a_live_instance_is_listed_by_name_with_the_other_slot_behind_it() -> None:
+    there = Server(story(PUBLIC)).calm()
+    pair = there.box("shop_prod_web").plan.labels.addresses
+    found = upstream(there, "nginx")
+    assert pair is not None and found is not None
+    assert [(p.address, p.backup) for p in found.peers] == [("shop_prod_web:80", False), (f"{pair[1]}:80", True)]
+    host = upstream(there, "nginx_host")
+    assert host is not None
+    assert [(p.address, p.backup) for p in host.peers] == [(f"{pair[0]}:80", False), (f"{pair[1]}:80", True)]
+
+
+def test_after_the_toggle_the_peers_have_changed_places() -> None:
+    there = Server(story(PUBLIC)).calm()
+    pair = there.box("shop_prod_web").plan.labels.addresses
+    there.story.commit(service(digest="x2", public=True), revision=2).settle()
+    there.calm()
+    found = upstream(there, "nginx")
+    assert pair is not None and found is not None
+    assert [(p.address, p.backup) for p in found.peers] == [("shop_prod_web_secondary:80", False), (f"{pair[0]}:80", True)]
+
+
+def test_a_name_that_does_not_resolve_is_never_written() -> None:
+    """FAULTS 22."""
+    there = Server(story(PUBLIC)).calm()
+    pair = there.box("shop_prod_web").plan.labels.addresses
+    there.stop("shop_prod_web")
+    found = upstream(there, "nginx")
+    assert pair is not None and found is not None
+    assert found.peers[0].address == f"{pair[0]}:80"
+
+
+def test_a_recreate_service_has_nothing_behind_it() -> None:
+    there = Server(story(service(recreate=True, public=True))).calm()
+    found = upstream(there, "nginx")
+    assert found is not None and [p.backup for p in found.peers] == [False]
+
+
+def test_a_public_service_that_is_not_live_yet_has_a_route_to_nobody() -> None:
+    told = story(service("api", "y1"))
+    told.commit(service("api", "y1"), PUBLIC, revision=2).decide()
+    (route,) = config(Server(told), "nginx").routes
+    assert (route.host, route.upstream) == ("web.example", None)
+
+
+@pytest.mark.parametrize(
+    ("needs", "found"), [(None, {"shop_prod_web", "shop_prod_db"}), (("db",), {"shop_prod_db"}), ((), set[str]())]
+)
+def test_a_sidecar_listens_for_what_is_needed(needs: tuple[str, ...] | None, found: set[str]) -> None:
+    there = Server(story(service(), service("db"), service("api", "y1", sidecar=True, needs=needs))).calm()
+    assert {u.name for u in config(there, "shop_prod_api_sidecar").upstreams} == found
+
+
+def test_several_servers_reach_each_other_by_published_ports() -> None:
+    told = story(service(publish=True, public=True, servers=("a", "b")), servers=("a", "b"))
+    assert told.cluster is not None
+    state = told.state()
+    ports = tuple(b.model_copy(update={"port": 8421}) for b in state.backends)
+    services = {"shop/prod/web": state.model_copy(update={"backends": ports})}
+    told.cluster = told.cluster.model_copy(update={"services": services})
+    found = upstream(Server(told), "nginx")
+    assert found is not None
+    assert [(p.address, p.backup) for p in found.peers] == [
+        ("10.0.0.1:8421", False),
+        ("10.0.0.2:8421", False),
+        ("10.0.0.1:18421", True),
+        ("10.0.0.2:18421", True),
+    ]
+
+
+def test_on_the_hosts_loopback_the_first_by_name_has_the_port() -> None:
+    there = Server(story(service("api", "y1", internal_port=5432), service(internal_port=5432))).calm()
+    assert [listener.upstream for listener in config(there, "nginx_host").listeners] == ["shop_prod_api"]
+    assert there.story.cluster is not None
+    assert host_collisions(there.story.cluster, there.observe()) == {str(key()): (5432, "shop/prod/api")}
