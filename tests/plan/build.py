@@ -169,6 +169,11 @@ class Story:
         assert self.cluster is not None
         return self.cluster.services[f"shop/prod/{name}"]
 
+    def members(self) -> tuple[str, ...]:
+        """The members of the cluster."""
+        assert self.cluster is not None
+        return self.cluster.members
+
     def slots(self, role: str, name: str = "web") -> list[str]:
         """`server slot spec` of the backends in a role."""
         return sorted(f"{b.server} {b.slot} {b.spec}" for b in self.state(name).backends if b.role == role)

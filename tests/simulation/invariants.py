@@ -15,6 +15,8 @@ from tests.simulation.versions import index_of
 if TYPE_CHECKING:
     from tests.simulation.world import World
 
+ACK_TIMEOUT = 90.0
+
 Where = tuple[str, InstanceKey]
 
 
@@ -26,6 +28,7 @@ class Invariants:
         self.hurt: set[Where] = set()
         self.unfair: set[str] = set()  # digests whose staged instance a fault hit: they may be rejected
         self.removed: set[ServiceKey] = set()
+        self.switches: dict[tuple[str, str, int | None], float] = {}
         self.lived: set[str] = set()  # containers that a decision has ever called live
         self.rollouts: dict[tuple[str, str, str], str] = {}
 
@@ -138,9 +141,24 @@ class Invariants:
                 continue
             if self._recreated(box.instance.service) or box.id not in self.lived:
                 continue
+            where = (machine.name, box.instance)
             for server, nginx, config in self._running():
-                if (machine.name, box.instance) in world.live_peers(server, config):
+                if where in world.live_peers(server, config) and not self._excused(machine, where, server, config):
                     world.fail("I5", f"{action.kind} of {box.instance} on {machine.name}: {nginx} on {server} lists it as live")
+
+    def _excused(self, machine: Machine, where: Where, server: str, config: NginxConfig) -> bool:
+        """Step 4: after `ack_timeout` a silent member that still reaches another healthy instance is not waited for."""
+        world, cluster, service = self.world, machine.cluster, where[1].service
+        state = cluster.services.get(str(service)) if cluster is not None else None
+        if cluster is None or state is None or state.rollout is None:
+            return False
+        since = self.switches.get((cluster.epoch, str(service), state.rollout.switched_at))
+        if since is None or world.now - since < ACK_TIMEOUT:
+            return False
+        name = f"{service.project}_{service.env}_{service.service}"
+        peers = (peer for upstream in config.upstreams if upstream.name == name for peer in upstream.peers)
+        found = (world.resolve(server, peer.address) for peer in peers)
+        return any(f is not None and f != where and world.machines[f[0]].healthy(f[1], world.now) for f in found)
 
     def _may_start(self, machine: Machine, action: StartInstance) -> None:
         where = (machine.name, action.instance)
@@ -198,6 +216,8 @@ class Invariants:
             if before is not None and state != old and not told:
                 world.fail("I8", f"{name} changes without a reason: {old} -> {state}")
             rollout = state.rollout
+            if rollout is not None and rollout.switched_at is not None:
+                self.switches.setdefault((after.epoch, name, rollout.switched_at), world.now)
             earlier = old.rollout.id if old is not None and old.rollout is not None else None
             if rollout is not None and rollout.phase == "staging" and earlier != rollout.id:
                 used = self.rollouts.setdefault((after.epoch, name, rollout.id), after.model_dump_json())
