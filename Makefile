@@ -7,7 +7,7 @@ MAKEFLAGS += --no-print-directory
 
 BIN := .venv/bin
 PYTEST := $(BIN)/python -m pytest
-PURE := model plan render effects engine
+PURE := model plan render effects engine commands
 # The unit tests: what mirrors reconciler/, and the tests of the tests' own ground.
 UNIT := $(wildcard tests/test_*.py $(addprefix tests/,$(PURE)))
 # WITHOUT_DOCKER=1 leaves the tests that need Docker out; pytest says so in its first and last lines.

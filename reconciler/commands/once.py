@@ -11,7 +11,8 @@ from reconciler.commands.invocation import Invocation
 from reconciler.commands.output import show, show_json
 from reconciler.commands.progress import Progress
 from reconciler.effects.journal import StateLock
-from reconciler.engine.cycle import Cycle, Outcome
+from reconciler.engine.cycle import POLL_JOB, Cycle, Outcome
+from reconciler.engine.jobs import ThreadJobs
 from reconciler.engine.loop import Settled, Wake, until_settled
 from reconciler.engine.wiring import Wired, required, wire
 from reconciler.errors import Invalid, ReconcilerError, Stalled, Transient
@@ -88,7 +89,7 @@ def once(invocation: Invocation, timeout: float) -> int:
 
 def _run(wired: Wired, wake: Wake, timeout: float, progress: Progress) -> Ended:
     before = wired.cycle.cluster
-    follow = _Follow(wired.cycle, progress)
+    follow = _Follow(wired.cycle, wired.jobs, progress)
     problem: ReconcilerError | None = None
     settled: Settled | None = None
     try:
@@ -117,8 +118,9 @@ def _run(wired: Wired, wake: Wake, timeout: float, progress: Progress) -> Ended:
 class _Follow:
     """Looks at each pass: shows what is new, and ends the run when waiting longer is of no use."""
 
-    def __init__(self, cycle: Cycle, progress: Progress) -> None:
+    def __init__(self, cycle: Cycle, jobs: ThreadJobs, progress: Progress) -> None:
         self._cycle = cycle
+        self._jobs = jobs
         self._progress = progress
         self._preparing: set[str] = set()
         self._failing_since: float | None = None
@@ -136,8 +138,8 @@ class _Follow:
         unpublished = self._cycle.publisher.error
         if problem is None and unpublished is not None and not outcome.active and not outcome.busy:
             problem = Transient(f"everything else is done, but the status cannot be pushed: {unpublished}")
-        if problem is None or self._cycle.desired is None:
-            self._failing_since = None
+        if problem is None or (self._cycle.desired is None and self._jobs.running(POLL_JOB)):
+            self._failing_since = None  # a first clone has its own time limit
             return
         now = time.monotonic()
         self._failing_since = self._failing_since or now

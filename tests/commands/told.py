@@ -92,7 +92,8 @@ def report() -> Report:
 def state_dir(directory: Path, state: ClusterState | None = None) -> Path:
     """A state directory with a copy of the decision, as a pass leaves it."""
     directory.mkdir()
-    document = {"based_on": None, "reasons": [], "cluster": (state or cluster()).model_dump(mode="json", by_alias=True)}
+    copied = (state or cluster()).model_dump(mode="json", by_alias=True)
+    document: dict[str, object] = {"based_on": None, "reasons": [], "cluster": copied}
     (directory / "cluster.json").write_text(json.dumps(document))
     return directory
 

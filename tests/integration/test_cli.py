@@ -46,9 +46,9 @@ class Cli:
     def service(self) -> str:
         return f"{self.scope.name}/prod/web"
 
-    def commit(self, health: str = "/up", **web: object) -> str:
-        """A commit with one service."""
-        gate = {**QUICK, "http": health, "retries": 150 if health == "/up" else 3}
+    def commit(self, *, well: bool = True, **web: object) -> str:
+        """A commit with one service; if not `well`, its health check asks a port where nothing listens."""
+        gate = QUICK if well else {**QUICK, "port": 81, "retries": 3}
         service = {"image": self.image, "port": 8080, "needs": {}, "health": gate, "drain": {"grace": "1s"}, **web}
         project = {"project": {"name": self.scope.name, "services": {"web": service}}}
         return self.remote.commit({f"projects/{self.scope.name}/prod.yaml": yaml.safe_dump(project)}, f"Commit {sorted(web)}")
@@ -113,7 +113,7 @@ def test_once_converges_says_what_happened_and_a_second_run_does_nothing(cli: Cl
 def test_a_refused_version_ends_with_3_and_the_old_one_stays_until_it_is_retried_or_mended(cli: Cli) -> None:
     first = cli.commit()
     assert cli.once().returncode == 0
-    second = cli.commit(health="/no-such-path", env={"BROKEN": "yes"})
+    second = cli.commit(well=False, env={"BROKEN": "yes"})
     ran = cli.once("--json")
     assert ran.returncode == 3, ran.stderr
     (service,) = json.loads(ran.stdout)["services"]
@@ -183,7 +183,7 @@ def test_a_work_tree_is_planned_without_any_settings_or_state(cli: Cli, monkeypa
     # The engine itself counts its calls to Docker.
     for name, value in cli.env.items():
         monkeypatch.setenv(name, value)
-    given = {"server": cli.scope.server, "state_dir": nowhere}
+    given: dict[str, str | Path | None] = {"server": cli.scope.server, "state_dir": nowhere}
     with asked(Invocation(given=given), cli.directory / "tree") as found:
         assert found.writes == 0 and found.seen.observed.containers
 
