@@ -74,6 +74,7 @@ class Server:
     given: Mapping[str, Any] = field(default_factory=dict)
     effects: list[Effect] = field(default_factory=list)
     said: list[str] = field(default_factory=list)
+    on_effect: Callable[[Effect], object] = lambda effect: None
 
     def __post_init__(self) -> None:
         self.name = self.scope.name
@@ -111,6 +112,7 @@ class Server:
         def watch(when: str, effect: Effect) -> None:
             if when == "before":
                 self.effects.append(effect)
+                self.on_effect(effect)
 
         self.wired: Wired = wire(self.settings, self.wake.ring, self.said.append, watch)
 
