@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 
 from reconciler.effects.probes import Target
 from reconciler.engine.ports import DockerPort, NginxPort, ProberPort, SecretsPort
 from reconciler.engine.redaction import redacted
+from reconciler.errors import Transient
 from reconciler.model.cluster import ClusterState
 from reconciler.model.desired import Desired
 from reconciler.model.observed import Container, Gate, ImageState, NginxState, Observed
@@ -134,7 +136,9 @@ class Observer:
             state = cluster.services.get(str(instance.service))
             port = service.spec.port if service is not None else state.container_port if state is not None else 0
             if owner.pid and port:
-                counted[application.id] = self._nginx.connections(owner.pid, port)
+                # A process that has ended since it was listed holds up nobody else: the next pass sees what became of it.
+                with suppress(Transient):
+                    counted[application.id] = self._nginx.connections(owner.pid, port)
         return counted
 
     def _busy(self, desired: Desired) -> frozenset[int]:
