@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import signal
 import time
+import uuid
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 
+import docker
 import pytest
+from load import Plan
 
 from tests.bench.conftest import Mode
 from tests.bench.naive import Naive
+from tests.bench.private_engine import PrivateEngine
 from tests.bench.results import Section, spread
 from tests.bench.server import Line, Server, now
-from tests.bench.traffic import Tally, services, traffic
+from tests.bench.traffic import SECONDS_MOST, SHOP, Tally, services, start, traffic
 from tests.integration.conftest import Scope
-from tests.integration.images import Images
+from tests.integration.images import Images, copy
+from tests.remote import Remote
 from tests.waiting import eventually
 
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(3600)]
@@ -133,6 +138,55 @@ def test_a_frozen_daemon_loses_nothing(server: Server, mode: Mode, report: Calla
     section.table(HEAD, [row(long + short, now() - started, tally)])
     report(section)
     assert tally.lost == 0, told(tally, server)
+
+
+def test_a_restarted_docker_loses_nothing(
+    images: Images,
+    docker_client: docker.DockerClient,
+    git_remote: Remote,
+    tmp_path: Path,
+    free_port: Callable[[], int],
+    mode: Mode,
+    report: Callable[[Section], None],
+) -> None:
+    """FAULTS 8: dockerd stops and starts in the middle of a toggle, with `live-restore`."""
+    section = Section(
+        "Requests lost: Docker restarted",
+        """As above, on a dockerd of the bench's own with `live-restore`; in each toggle it is stopped (SIGTERM) after another
+        effect and started again. HTTP clients are inside the edge's network namespace: Docker's own forwarding of published
+        ports on the loopback address (docker-proxy) ends with dockerd, whatever runs behind it. What one client sees there is
+        in the last column.""",
+    )
+    count = mode.pick(2, 20)
+    engine = PrivateEngine()
+    server = None
+    try:
+        engine.start()
+        copy(docker_client, engine.client(), (images.nginx, images.app))
+        name = f"test-{uuid.uuid4().hex[:8]}"
+        server = Server(name, engine.client(), images, git_remote, tmp_path, free_port, engine.url, engine.prefix)
+        first(server)
+        effects = len([line for line in toggled(server, "probe") if line.when])
+        inside = ("nsenter", f"--net=/proc/{server.pid_of(server.edge_name)}/ns/net")
+        port, started = server.port("echo"), now()
+        outside = Plan(f"http://127.0.0.1:{server.edge_port}", SECONDS_MOST, SHOP, gets=1, pause=0.05)
+        published = start(outside, engine.prefix)
+        with traffic(server.edge_port, port, port, edge=inside, host=engine.prefix) as tally:
+            for number in range(count):
+                begun = now()
+                revision = server.commit(services(server, f"d{number}"), f"version d{number}")
+                reach(server, revision, begun, 1 + number * (effects - 1) // max(1, count - 1))
+                engine.restart()
+                server.wait(revision, 180)
+        through = published.stop()
+        column = f"{through.failed} of {through.sent}"
+        section.table((*HEAD, "GET through docker-proxy"), [[*row(count, now() - started, tally), column]])
+        report(section)
+        assert tally.lost == 0, told(tally, server)
+    finally:
+        if server is not None:
+            server.end()
+        engine.remove()
 
 
 # --- parts

@@ -32,8 +32,8 @@ def services(server: Server, version: str) -> dict[str, dict[str, object]]:
     }
 
 
-def plans(edge_port: int, host_port: int, consumer_port: int) -> tuple[Plan, Plan]:
-    """What is sent at the same time: through the edge and the host listener; and through a consumer's sidecar.
+def plans(edge_port: int, host_port: int, consumer_port: int) -> tuple[Plan, Plan, Plan]:
+    """What is sent at the same time: through the edge; through a consumer's sidecar; through the host listener.
 
     40 clients POST on keep-alive connections, 6 GETs take a second, 6 websockets echo, 2 uploads take 3 s, 4 TCP clients of the
     host's process make 20 exchanges on each connection, 4 more open one for each exchange; 4 requests at a time make the consumer
@@ -42,12 +42,12 @@ def plans(edge_port: int, host_port: int, consumer_port: int) -> tuple[Plan, Pla
     url = f"http://127.0.0.1:{edge_port}"
     tcp = tuple(Tcp(host_port, PING, PING, exchanges, "tcp (host listener)") for exchanges in (20, 1) for _ in range(4))
     main = Plan(
-        url=url, host=SHOP, seconds=SECONDS_MOST, most=3_000_000, posts=40, slow_gets=6, websockets=6, uploads=2, tcp=tcp,
+        url=url, host=SHOP, seconds=SECONDS_MOST, most=3_000_000, posts=40, slow_gets=6, websockets=6, uploads=2,
         pause=0.1, echo=True, slow_path="/slow?s=1", upload_seconds=3.0,
     )  # fmt: skip
     path = f"/connect?port={consumer_port}&line=ping"
     second = Plan(url=url, host=CONSUMER, seconds=SECONDS_MOST, most=1_000_000, gets=4, pause=0.02, get_path=path)
-    return main, second
+    return main, second, Plan(url=url, seconds=SECONDS_MOST, most=1_000_000, tcp=tcp, pause=0.05)
 
 
 @dataclass
@@ -83,10 +83,12 @@ NAMES = {"post": "POST, keep-alive", "slow_get": "slow GET", "upload": "slow upl
 
 
 @contextmanager
-def traffic(edge_port: int, host_port: int, consumer_port: int, prefix: tuple[str, ...] = ()) -> Iterator[Tally]:
-    """Load while the block runs; the tally is complete after it. `prefix`: before the command, such as nsenter's."""
+def traffic(
+    edge_port: int, host_port: int, consumer_port: int, *, edge: tuple[str, ...] = (), host: tuple[str, ...] = ()
+) -> Iterator[Tally]:
+    """Load while the block runs; the tally is complete after it. `edge`, `host`: before the commands, such as nsenter's."""
     tally = Tally()
-    loads = [_start(plan, prefix) for plan in plans(edge_port, host_port, consumer_port)]
+    loads = [start(plan, at) for plan, at in zip(plans(edge_port, host_port, consumer_port), (edge, edge, host), strict=True)]
     try:
         _flowing(loads)
         yield tally
@@ -95,7 +97,8 @@ def traffic(edge_port: int, host_port: int, consumer_port: int, prefix: tuple[st
             tally.add(load.stop(), NAMES)
 
 
-def _start(plan: Plan, prefix: tuple[str, ...]) -> Load:
+def start(plan: Plan, prefix: tuple[str, ...]) -> Load:
+    """The load generator, behind a prefix."""
     command = [*prefix, sys.executable, str(LOAD), json.dumps(asdict(plan))]
     return Load(subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True))
 
