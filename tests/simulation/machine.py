@@ -184,6 +184,8 @@ class Machine:
             )
             for b in sorted(self.boxes.values(), key=lambda b: b.plan.name)
         )
+        if cluster is not None:
+            self.pairs = {name: pair for name, pair in self.pairs.items() if name.partition("#")[0] in cluster.services}
         for box in self.boxes.values():
             if box.instance is not None and box.plan.labels.addresses is not None:
                 self.pairs[f"{box.instance.service}#{box.instance.replica}"] = box.plan.labels.addresses
