@@ -94,9 +94,7 @@ class ContainerSpec(Model):
     sidecar: bool = True  # False: joins the project network itself (explicit `needs: {}`)
     publish: bool = False  # multi_server mode: the host port is mapped on the server's private address
     stateless: bool = False  # image VOLUMEs not named under mounts become tmpfs instead of stalling
-    needs: tuple[tuple[str, ServiceKey], ...] | None = (
-        None  # (alias, provider) when given; None: everything in the project
-    )
+    needs: tuple[tuple[str, ServiceKey], ...] | None = None  # (alias, provider) when given; None: everything in the project
 
 
 class PublicRoute(Model):
