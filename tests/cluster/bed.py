@@ -47,6 +47,7 @@ class Bed:
         self.client = Client(self.ground.add("client", 9))
         self._local = {name: self.client.reach(member.address) for name, member in self.members.items()}
         self._remotes = 0
+        self._written: dict[str, int] = {}
         self.remote: Remote
         self.started_s = self._start_engines()
 
@@ -161,11 +162,20 @@ class Bed:
 
     # --- the status, as anybody with read access to Git sees it
 
-    def cluster(self) -> ClusterState:
-        return ClusterState.model_validate(yaml.safe_load(self.remote.show("status/cluster", "cluster.yaml")))
+    def cluster(self, at: str = "status/cluster") -> ClusterState:
+        """The decision, at its tip or at one of its commits."""
+        return ClusterState.model_validate(yaml.safe_load(self.remote.show(at, "cluster.yaml")))
 
-    def report(self, name: str) -> Report:
-        return Report.model_validate(yaml.safe_load(self.remote.show(f"status/{name}", "report.yaml")))
+    def report(self, name: str, at: str | None = None) -> Report:
+        """A server's report, at its tip or at one of its commits."""
+        return Report.model_validate(yaml.safe_load(self.remote.show(at or f"status/{name}", "report.yaml")))
+
+    def written(self, branch: str, commit: str) -> int:
+        """When a commit of a status branch was made, in seconds: one clock for all servers of the bed."""
+        if commit not in self._written:
+            lines = self.remote.git("log", "--format=%H %ct", f"refs/heads/{branch}").splitlines()
+            self._written |= {sha: int(seconds) for sha, seconds in (line.split() for line in lines)}
+        return self._written[commit]
 
     def converged(self, revision: str | None = None, members: Iterable[str] | None = None) -> bool:
         """Every rollout has ended, at this revision, and every member serves the last generation."""
@@ -201,6 +211,10 @@ class Bed:
         """The live slot by server (of replica 1)."""
         backends = self.cluster().services[f"{PROJECT}/{ENV}/{service}"].backends
         return {b.server: b.slot for b in backends if b.role == "live" and b.replica == 1}
+
+    def port(self, service: str) -> int:
+        """The internal port: on localhost of consumers and of the hosts."""
+        return internal_port(PROJECT, ENV, service)
 
     def rollout(self, service: str) -> str:
         """Phase and reason of the last rollout."""
