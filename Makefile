@@ -13,6 +13,8 @@ UNIT := $(wildcard tests/test_*.py $(addprefix tests/,$(PURE)))
 # WITHOUT_DOCKER=1 leaves the tests that need Docker out; pytest says so in its first and last lines.
 DOCKER_OPTION := $(if $(WITHOUT_DOCKER),--without-docker)
 ARGS ?=
+# BENCH=quick: the benches in minutes, with fewer repetitions.
+BENCH ?= full
 
 .PHONY: help
 help: ## list the targets
@@ -76,10 +78,11 @@ simulate: setup ## the simulation for longer: make simulate ARGS='--seeds 2000'
 	@$(BIN)/python -m tests.simulation $(ARGS)
 
 .PHONY: bench
-bench: setup ## measure: lost requests, cost of a pass, merge to live (needs Docker)
+bench: setup ## measure into bench/RESULTS.md: lost requests, cost of a pass, commit to live (BENCH=quick: minutes)
 	@tools/machine integration quiet
+	command -v wrk >/dev/null || tools/machine packages "the throughput bench" wrk
 	$(BIN)/python tools/images.py
-	$(PYTEST) --capture=no tests/bench $(ARGS)
+	BENCH=$(BENCH) $(PYTEST) --capture=no tests/bench $(ARGS)
 
 .PHONY: schemas
 schemas: setup ## write schemas/*.json from the models
