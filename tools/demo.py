@@ -28,6 +28,8 @@ from rich.table import Table
 
 LOAD_SECONDS_MOST = 900.0
 WEB_HEALTH = "/up, interval: 500ms, timeout: 1s, retries: 20}\n      public: {hosts: [shop.localhost, shop.example], path: /}"
+MIDDLING = 92
+ROOMY = 124  # columns that the whole table needs
 WIDTH = 140  # where the output is not a terminal
 
 
@@ -46,7 +48,7 @@ def main() -> int:
         if options.what == "down":
             return _down(ground, client, console)
         try:
-            return _up(ground, client, console, options.json)
+            return _up(ground, client, console, options.json, stays=not options.down)
         finally:
             if options.down:
                 _down(ground, client, console)
@@ -60,14 +62,15 @@ def main() -> int:
     return 1
 
 
-def _up(ground: Ground, client: docker.DockerClient, console: Console, file: Path | None) -> int:
+def _up(ground: Ground, client: docker.DockerClient, console: Console, file: Path | None, *, stays: bool) -> int:
     begin = time.monotonic()
     if ground.exists():
         console.print("demo: removes the previous demo first")
         ground.remove(client)
     if taken := taken_names(client, ground):
         raise DemoError(
-            f"these containers have names that the demo needs, and are not its own: {', '.join(taken)}. Remove them first."
+            f"containers that are not this demo's have names that it needs: {', '.join(taken)}. "
+            "Remove them; those of a demo in another checkout with `make demo-down` there."
         )
     edge_port = free_port(PREFERRED_PORT)
     story = None
@@ -92,7 +95,10 @@ def _up(ground: Ground, client: docker.DockerClient, console: Console, file: Pat
     _show(console, ground, story.steps, total)
     if file is not None:
         _write(file, story.steps, total, f"http://{HOST}:{edge_port}/", time.monotonic() - begin)
-    return _verdict(console, ground, total, edge_port, time.monotonic() - begin)
+    _verdict(console, total, time.monotonic() - begin)
+    if stays:
+        _say_what_stays(console, ground, edge_port)
+    return 1 if total.failed else 0
 
 
 def _play(ground: Ground, story: Story, first: str, console: Console) -> None:
@@ -127,28 +133,33 @@ def _show(console: Console, ground: Ground, steps: list[Step], total: Report) ->
     table = Table(
         title="shop/prod/web, as the status refs and the clients tell it", title_justify="left", show_footer=True, box=SIMPLE
     )
-    table.add_column("step", footer="in all", no_wrap=True)
-    table.add_column("commit")
-    table.add_column("outcome", no_wrap=True)
-    table.add_column("slot before", style="dim")
-    table.add_column("slot after")
-    table.add_column("switch ms", justify="right")
-    table.add_column("after s", justify="right")
-    table.add_column("requests", justify="right", footer=str(total.sent))
-    table.add_column("failed", justify="right", footer=str(total.failed), style="bold")
-    table.add_column("answers by version")
+    roomy = console.width >= ROOMY
+    table.add_column("step", footer="in all", no_wrap=roomy)
+    if roomy:
+        table.add_column("commit")
+    table.add_column("outcome", no_wrap=roomy)
+    table.add_column("slot before", style="dim", min_width=9)
+    table.add_column("slot after", min_width=9)
+    table.add_column("switch ms", justify="right", min_width=6)
+    if console.width >= MIDDLING:
+        table.add_column("after s", justify="right")
+    table.add_column("requests", justify="right", min_width=8, footer=str(total.sent))
+    table.add_column("failed", justify="right", min_width=6, footer=str(total.failed), style="bold")
+    if roomy:
+        table.add_column("answers by version")
     for step in steps:
+        versions = ", ".join(f"{version}: {times}" for version, times in step.versions.items()) or "-"
         table.add_row(
             step.name,
-            step.commit,
+            *([step.commit] if roomy else []),
             step.outcome,
             step.slot_before or "-",
             step.slot_after or "-",
             f"{step.switch_ms:.0f}" if step.switch_ms is not None else "-",
-            f"{step.seconds:.1f}",
+            *([f"{step.seconds:.1f}"] if console.width >= MIDDLING else []),
             str(step.sent),
             str(step.failed),
-            ", ".join(f"{version}: {times}" for version, times in step.versions.items()) or "-",
+            *([versions] if roomy else []),
         )
     console.print(table)
     console.print(f"\n[bold]status log[/bold] (git log status/cluster status/{ground.server})")
@@ -158,7 +169,7 @@ def _show(console: Console, ground: Ground, steps: list[Step], total: Report) ->
         )
 
 
-def _verdict(console: Console, ground: Ground, total: Report, edge_port: int, seconds: float) -> int:
+def _verdict(console: Console, total: Report, seconds: float) -> None:
     console.print()
     if total.failed:
         console.print(f"demo: FAILED: {total.failed} of {total.sent} requests; the first errors of each kind:", markup=False)
@@ -166,6 +177,9 @@ def _verdict(console: Console, ground: Ground, total: Report, edge_port: int, se
             console.print(f"  {error}", markup=False, soft_wrap=True)
     else:
         console.print(f"demo: {total.sent} requests, 0 failed, in {seconds:.0f} s altogether.")
+
+
+def _say_what_stays(console: Console, ground: Ground, edge_port: int) -> None:
     reconcile = Path(sys.executable).with_name("reconcile")
     with_settings = f"--config {ground.settings}"
     console.print(
@@ -177,7 +191,6 @@ def _verdict(console: Console, ground: Ground, total: Report, edge_port: int, se
         markup=False,
         soft_wrap=True,
     )
-    return 1 if total.failed else 0
 
 
 def _write(file: Path, steps: list[Step], total: Report, url: str, seconds: float) -> None:

@@ -252,7 +252,8 @@ def taken_names(client: docker.DockerClient, ground: Ground) -> list[str]:
     """Containers, not of this demo, that have names which it needs."""
     prefix = f"{ground.project}_{ground.env}_"
     found = client.containers.list(all=True, filters={"name": prefix}, ignore_removed=True)
-    return sorted(str(c.name) for c in found if str(c.name).startswith(prefix) and c.labels.get(SERVER_LABEL) != ground.server)
+    others = [c for c in found if str(c.name).startswith(prefix) and c.labels.get(SERVER_LABEL) != ground.server]
+    return sorted(f"{c.name} (of {c.labels.get(SERVER_LABEL, 'no reconciler')})" for c in others)
 
 
 def write_json(path: Path, value: object) -> None:
