@@ -44,6 +44,14 @@ def test_once_a_new_attempt_has_begun_the_wish_counts_no_more(settings: Path, st
     assert wishes(Journal(state), _moved_on(cluster())) == ()
 
 
+def test_a_rollout_that_is_under_way_is_not_asked_for(settings: Path, state: Path) -> None:
+    run("retry", WEB, "--config", settings, "--state-dir", state)
+    web = cluster().services[WEB]
+    assert web.rollout is not None
+    again = web.model_copy(update={"rollout": web.rollout.model_copy(update={"phase": "staging"})})
+    assert wishes(Journal(state), cluster().model_copy(update={"services": {WEB: again}})) == ()
+
+
 def test_a_second_wish_changes_nothing(settings: Path, state: Path) -> None:
     run("retry", WEB, "--config", settings, "--state-dir", state)
     once = (state / RETRY_FILE).read_bytes()

@@ -106,3 +106,14 @@ def test_wide_tables_are_folded_and_not_cut_at_80_columns(settings: Path, told: 
     lines = result.stdout.splitlines()
     assert max(map(len, lines)) <= 80
     assert f"reconcile retry {WEB}" in " ".join(result.stdout.split())
+
+
+def test_a_long_name_is_folded_and_stays_whole_on_a_narrow_terminal(settings: Path, tmp_path: Path) -> None:
+    state = cluster()
+    name = "a-project-with-a-long-name/production/a-service-with-a-long-name-too"
+    long = state.model_copy(update={"services": {name: state.services[API]}})
+    result = run("status", "--config", settings, "--state-dir", state_dir(tmp_path / "state", long), env={"COLUMNS": "60"})
+    rows = [line.split() for line in result.stdout.splitlines()]
+    assert max(map(len, result.stdout.splitlines())) <= 60
+    first_column = "".join(row[0] for row in rows[3:] if row and row[0] in name)
+    assert name in first_column, result.stdout
