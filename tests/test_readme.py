@@ -132,6 +132,11 @@ def test_the_settings_of_the_readme_are_valid() -> None:
     assert Settings.model_validate(yaml.safe_load(block)).server == "lon1-a"
 
 
+def test_units_and_settings_that_are_named_are_there() -> None:
+    named = set(re.findall(r"reconciler-?[a-z]*\.(?:service|timer)", "".join((ROOT / page).read_text() for page in PAGES)))
+    assert sorted(name for name in {*named, "reconciler.service", "install"} if not (ROOT / "systemd" / name).is_file()) == []
+
+
 def test_the_tables_of_keys_are_those_of_the_schemas() -> None:
     checked = run(sys.executable, str(ROOT / "tools/configuration_page.py"), "--check")
     assert checked.returncode == 0, checked.stderr

@@ -15,14 +15,14 @@ from tests.integration.conftest import Scope
 from tests.integration.images import Images
 
 ROOT = Path(__file__).resolve().parents[2]
-pytestmark = [pytest.mark.docker, pytest.mark.slow]
+pytestmark = [pytest.mark.docker, pytest.mark.slow, pytest.mark.timeout(600)]  # the story has its own deadlines
 
 
 def demo(*arguments: str) -> subprocess.CompletedProcess[str]:
     """Runs the demo's program as make does."""
     command = [sys.executable, str(ROOT / "tools/demo.py"), *arguments]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=280, stdin=subprocess.DEVNULL)
+    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=540, stdin=subprocess.DEVNULL)
 
 
 def columns(text: str) -> list[str]:
