@@ -49,6 +49,7 @@ from reconciler.plan.decide import decide
 from reconciler.plan.nginxes import Intended, configs
 from reconciler.plan.planner import plan, stalls
 from reconciler.plan.reporting import report as make_report
+from reconciler.plan.starting import ends_by_itself
 from reconciler.plan.wanted import wanted
 from reconciler.render.nginx import Rendered, render
 
@@ -521,8 +522,12 @@ def kept_images(desired: Desired, cluster: ClusterState) -> frozenset[str]:
 
 
 def _active(cluster: ClusterState) -> Mapping[str, str]:
-    return {
-        name: f"{state.rollout.phase}" + (f": {state.rollout.reason}" if state.rollout.reason else "")
-        for name, state in cluster.services.items()
-        if state.rollout is not None and state.rollout.phase in ACTIVE
-    }
+    """Rollouts under way, and those that begin as soon as something has ended, by service."""
+    found = {}
+    for name, state in cluster.services.items():
+        rollout = state.rollout
+        if rollout is not None and rollout.phase in ACTIVE:
+            found[name] = f"{rollout.phase}" + (f": {rollout.reason}" if rollout.reason else "")
+        elif state.held is not None and ends_by_itself(state.held):
+            found[name] = state.held
+    return found

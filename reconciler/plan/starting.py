@@ -11,6 +11,14 @@ from reconciler.plan.placed import Place, assignment, idle_slot, live_slots, out
 from reconciler.plan.step import Context, Step, held
 from reconciler.plan.votes import unretired
 
+_DRAINS = "the other slot is still draining"
+_ROUTED = "old nginx workers of "
+
+
+def ends_by_itself(held: str | None) -> bool:
+    """Whether a service is held by what ends without anybody's doing, and soon."""
+    return held is not None and held.startswith((_DRAINS, _ROUTED))
+
 
 def start(context: Context, key: ServiceKey, want: DesiredService, state: ServiceState) -> Step:
     """No rollout is under way: does one have to begin?"""
@@ -58,10 +66,10 @@ def _begin(context: Context, key: ServiceKey, want: DesiredService, state: Servi
         places = sorted(p for p in live_slots(state) if p[0] in scope)
     slots = {} if recreate else {place: idle_slot(state, place) for place in places}
     if any(slot is None for slot in slots.values()):
-        return Step(held(state, "the other slot is still draining"))
+        return Step(held(state, _DRAINS))
     waiting = _routed_to(context, state) if slots else ()
     if waiting:
-        return Step(held(state, f"old nginx workers of {', '.join(waiting)} may still reach the other slot"))
+        return Step(held(state, f"{_ROUTED}{', '.join(waiting)} may still reach the other slot"))
     revision, target = context.desired.revision, want.spec.digest
     same = state.live is not None and state.live.spec == target
     why = _why(context, key, want, state, scope)

@@ -250,7 +250,7 @@ def test_a_provider_toggles_under_load_through_the_mesh_and_nothing_is_lost(serv
     echo = server.app("1", needs={}, port=9000, env={"TCP_PORT": "9000"}, health={"tcp": True, "interval": "200ms", "retries": 10})
     services = {"db": server.app("1", needs={}), "echo": echo, "api": server.app("1")}
     server.deploy(services, "one")
-    through = Clients(server.port("api"), f"/fetch?url=http://localhost:{server.port('db')}/")
+    through = Clients(server.port("api"), f"/fetch?url=http://localhost:{server.port('db')}/", kept=False)
     from_host = Clients(server.port("db"), expected='"version"', count=1, kept=False)
     lines = Lines(server.port("echo"))
     consumer = server.container("api").id
@@ -263,3 +263,24 @@ def test_a_provider_toggles_under_load_through_the_mesh_and_nothing_is_lost(serv
     assert through.answered > 100 and from_host.answered > 100 and lines.echoed > 100
     assert server.get(port=server.port("db")).json["version"] == "3"
     assert server.container("api").id == consumer
+
+
+def test_a_toggle_that_waits_for_old_workers_is_not_given_up_by_a_single_run(server: Server) -> None:
+    """What held it ends by itself, so `--once` waits for it."""
+    server.deploy({"db": server.app("1", needs={}), "api": server.app("1", needs={})}, "one")
+    with socket.create_connection(("127.0.0.1", server.port("api"))) as kept:
+        server.deploy({"db": server.app("2", needs={}), "api": server.app("1", needs={})}, "two")
+        server.commit({"db": server.app("3", needs={}), "api": server.app("1", needs={})}, "three")
+        held = []
+
+        def let_go(effect: object) -> None:
+            held.append(effect)
+
+        server.on_effect = let_go
+        server.run_until(lambda: "old nginx workers" in server.conditions(), 30, "a status that says what is waited for")
+        assert held == [], "nothing is started in a slot that an old worker may still reach"
+        timer = threading.Timer(1.0, kept.close)
+        timer.start()
+        server.settle()
+        timer.join()
+    assert server.get(port=server.port("db")).json["version"] == "3"
