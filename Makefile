@@ -98,7 +98,11 @@ demo-down: setup ## remove what the demo made
 
 .PHONY: install
 install: ## install the daemon on this server as a systemd service (as root)
-	@systemd/install
+	@systemd/install $(ARGS)
+
+.PHONY: uninstall
+uninstall: ## remove the program and its units; state, settings and containers stay
+	@systemd/install --remove $(ARGS)
 
 .PHONY: clean
 clean: ## remove caches, build results and leftovers of killed tests (the virtual environment stays)

@@ -64,6 +64,9 @@ class Engine:
                     container.remove(force=True, v=True)
         self.stop()
         subprocess.run(["ip", "netns", "del", self._namespace], check=False, timeout=30)
+        data = self._directory / "data"
+        if data.is_mount():  # dockerd mounts it on itself, and leaves that if it could not begin
+            _run("umount", str(data))
         shutil.rmtree(self._directory, ignore_errors=True)
 
 

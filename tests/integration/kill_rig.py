@@ -18,6 +18,9 @@ from tests.integration.server import Server
 from tests.waiting import eventually
 
 KILLED = -9
+PATIENT = {"http": "/up", "interval": "200ms", "timeout": "5s", "retries": 200}
+"""A health gate that is no matter of this machine's load."""
+
 SETTLE_SECONDS = 90.0
 LOAD_SECONDS = 900.0
 PAUSE = 0.04
@@ -113,7 +116,7 @@ class Patient:
 
     def _service(self, name: str, version: str) -> Mapping[str, Any]:
         data = {f"{name}-data": {"target": "/data", "shared": True}}
-        return self.server.app(version, public={"hosts": [f"{name}.example"]}, volumes=data)
+        return self.server.app(version, public={"hosts": [f"{name}.example"]}, volumes=data, health=PATIENT)
 
 
 @contextmanager
