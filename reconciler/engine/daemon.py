@@ -28,7 +28,7 @@ from reconciler.engine.wiring import Wired, repository_url, wire
 from reconciler.errors import ReconcilerError, Stalled
 
 LONGEST_SLEEP = 10.0
-POLL_BACKOFF_MOST = 300.0
+POLL_BACKOFF_MOST = 60.0
 CLEAN_UP_HOURS = 6
 END_SECONDS = 20.0
 ROUND_SECONDS = 0.02
@@ -48,6 +48,7 @@ class Daemon:
         self._reload = threading.Event()
         self._notifier = sdnotify.SystemdNotifier()
         self._failed_polls = 0
+        self._failure: ReconcilerError | None = None
         self._poll_not_before = 0.0
         self._polled_at = 0.0
         self._ready = False
@@ -133,10 +134,11 @@ class Daemon:
         polled = wired.cycle.poll_error
         if polled is None:
             self._failed_polls, self._poll_not_before = 0, 0.0
-        elif time.monotonic() >= self._poll_not_before:
+        elif polled is not self._failure:  # each failure counts once, however long it stays the last word
             self._failed_polls += 1
             delay = min(POLL_BACKOFF_MOST, 2.0 ** min(self._failed_polls, 9)) * random.uniform(0.5, 1.0)
             self._poll_not_before = time.monotonic() + delay
+        self._failure = polled
         told = str(outcome.problem) if outcome.problem is not None else None
         if told != self._told:
             self._say(told if told is not None else "no longer held up")

@@ -1,0 +1,160 @@
+"""Faults of one server, of its network and of the Git host, with traffic: what is lost is only what the fault itself took."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.cluster.bed import Bed
+
+pytestmark = [pytest.mark.docker, pytest.mark.slow]
+BOTH = {"servers_count": 2}
+QUICKLY = "8s"
+
+
+@pytest.fixture
+def two(bed: Bed) -> Bed:
+    """Two servers that serve version 1, and wait for a silent one for `QUICKLY`."""
+    bed.run("a", "b")
+    bed.deploy({"web": bed.web("1", **BOTH)}, "First", bed.inventory("a", "b", ack_timeout=QUICKLY), "a", "b")
+    bed.eventually(lambda: bed.server("a").version() == bed.server("b").version() == "1", 10, "both edges to serve")
+    return bed
+
+
+def test_a_server_cut_off_from_git_keeps_serving_and_catches_up(two: Bed) -> None:
+    """The cut begins in the middle of a rollout: nothing is switched without the server's vote."""
+    bed = two
+    with bed.load("a", "b") as traffic:
+        bed.partition("b", from_="git")
+        second = bed.commit({"web": bed.web("2", **BOTH)}, "Bump web to 2")
+        bed.eventually(lambda: bed.cluster().config == second, 60, "a to decide")
+        bed.eventually(lambda: "ready" in {entry.phase for entry in bed.report("a").instances}, 30, "a to vote")
+        assert bed.live("web") == {"a": "primary", "b": "primary"}, "switched without b"
+        bed.heal("b")
+        bed.settle(second, "a", "b")
+        seen = traffic.stop()
+    bed.nothing_lost(seen)
+    assert bed.server("a").version() == bed.server("b").version() == "2"
+
+
+def test_a_server_cut_off_from_the_others_but_not_from_git_loses_only_what_went_between(two: Bed) -> None:
+    """Its own edge serves from its own instance, the others mask it, and a rollout goes on through Git."""
+    bed = two
+    with bed.load("a") as traffic:
+        bed.server("b").namespace.cut(bed.server("a").address)
+        second = bed.commit({"web": bed.web("2", **BOTH)}, "Bump web to 2")
+        bed.settle(second, "a", "b", seconds=120)
+        bed.heal("b")
+        seen = traffic.stop()
+    assert bed.server("a").version() == bed.server("b").version() == "2"
+    # A request to the other backend fails after proxy_connect_timeout and goes to the next one, unless it was under way.
+    assert seen.failed <= 3, seen.errors
+
+
+def test_a_dead_daemon_lets_one_toggle_pass_after_ack_timeout_and_the_next_one_waits_for_it_by_name(two: Bed) -> None:
+    """Its nginx goes on with the old configuration, whose fallback reaches the new slot."""
+    bed = two
+    with bed.load("a", "b") as traffic:
+        bed.server("b").kill()
+        only_a = {"servers": ["a"]}
+        # b runs the old instance of a pinned service no more: its edge alone is what has to be waited for.
+        bed.server("b").run()
+        moved = bed.deploy({"web": bed.web("1", **BOTH), "front": bed.app("1", **only_a)}, "front on a alone", None, "a", "b")
+        assert moved
+        bed.server("b").kill()
+        second = bed.commit({"web": bed.web("1", **BOTH), "front": bed.app("2", **only_a)}, "Bump front to 2")
+        bed.eventually(lambda: bed.cluster().config == second and bed.live("front") == {"a": "secondary"}, 60, "the switch")
+        bed.eventually(lambda: "shop_prod_front" not in bed.server("a").ids(), 60, "the old instance to go after ack_timeout")
+        third = bed.commit({"web": bed.web("1", **BOTH), "front": bed.app("3", **only_a)}, "Bump front to 3")
+        bed.eventually(lambda: bed.cluster().config == third, 60, "a to follow")
+        bed.eventually(
+            lambda: any("b" in (text or "") for text in (bed.cluster().services["shop/prod/front"].held, bed.rollout("front"))),
+            60,
+            "the next rollout to wait for b by name",
+        )
+        assert bed.live("front") == {"a": "secondary"}, "something was started where b's nginx may send requests"
+        bed.server("b").run()
+        bed.settle(third, "a", "b")
+        assert bed.live("front") == {"a": "primary"}
+        bed.nothing_lost(traffic.stop())
+
+
+def test_a_frozen_daemon_holds_up_the_switch_of_its_own_instances_and_is_named(two: Bed) -> None:
+    bed = two
+    with bed.load("a", "b") as traffic:
+        bed.server("b").freeze()
+        second = bed.commit({"web": bed.web("2", **BOTH)}, "Bump web to 2")
+        bed.eventually(lambda: bed.cluster().config == second, 60, "a to decide")
+        bed.eventually(lambda: len(bed.report("a").instances) == 2, 60, "a to stage")
+        assert bed.live("web") == {"a": "primary", "b": "primary"}
+        bed.server("b").thaw()
+        bed.settle(second, "a", "b")
+        bed.nothing_lost(traffic.stop())
+
+
+def test_a_server_that_loses_its_power_is_masked_and_comes_back_as_it_was(two: Bed) -> None:
+    """Docker, its containers and the daemon end at once; the rest of the cluster answers, but for what was under way on it."""
+    bed = two
+    with bed.load("a") as traffic:
+        before = traffic.now.sent
+        bed.server("b").power_off()
+        bed.eventually(lambda: traffic.now.sent > before + 300, 60, "traffic to go on")
+        lost = traffic.now.failed
+        bed.eventually(lambda: traffic.now.sent > before + 600, 60, "traffic to go on")
+        assert traffic.now.failed == lost, "requests were lost after the fault:\n" + traffic.now.errors
+        bed.server("b").power_on()
+        bed.eventually(lambda: bed.server("b").version() == "1", 90, "b to serve again")
+        revision = bed.remote.tip("main")
+        assert revision is not None
+        bed.settle(revision, "a", "b")
+        again = traffic.now.failed
+        second = bed.commit({"web": bed.web("2", **BOTH)}, "Bump web to 2")
+        bed.settle(second, "a", "b")
+        seen = traffic.stop()
+    print(f"\n{seen.sent} requests, {lost} lost with the server that died")
+    assert seen.failed == again, seen.errors
+    assert lost <= 6, seen.errors
+
+
+def test_status_branches_that_are_deleted_are_rebuilt_from_what_runs(two: Bed) -> None:
+    bed = two
+    before = {name: bed.server(name).ids() for name in ("a", "b")}
+    epoch = bed.cluster().epoch
+    with bed.load("a", "b") as traffic:
+        for branch in [name for name in bed.remote.branches() if name.startswith("status/")]:
+            bed.remote.move(branch, None)
+        revision = bed.remote.tip("main")
+        assert revision is not None
+        bed.eventually(lambda: bed.cluster().epoch != epoch, 60, "a new epoch")
+        bed.settle(revision, "a", "b")
+        assert {name: bed.server(name).ids() for name in ("a", "b")} == before, "something was restarted"
+        second = bed.commit({"web": bed.web("2", **BOTH)}, "Bump web to 2")
+        bed.settle(second, "a", "b")
+        bed.nothing_lost(traffic.stop())
+
+
+def test_the_git_host_is_away_in_the_middle_of_a_rollout(two: Bed) -> None:
+    bed = two
+    with bed.load("a", "b") as traffic:
+        second = bed.commit({"web": bed.web("2", **BOTH)}, "Bump web to 2")
+        bed.eventually(lambda: bed.cluster().config == second, 60, "the rollout to begin")
+        for name in ("a", "b"):
+            bed.partition(name, from_="git")
+        before = traffic.now.sent
+        bed.eventually(lambda: traffic.now.sent > before + 400, 60, "traffic to go on")
+        for name in ("a", "b"):
+            bed.heal(name)
+        bed.settle(second, "a", "b", seconds=120)
+        bed.nothing_lost(traffic.stop())
+
+
+def test_a_newcomer_in_the_middle_of_a_rollout_joins_without_a_loss(two: Bed) -> None:
+    bed = two
+    with bed.load("a", "b") as traffic:
+        slow = {"START_DELAY": "4"}
+        bed.commit({"web": bed.web("2", env=slow, **BOTH)}, "Bump web to 2", bed.inventory("a", "b", "c", ack_timeout=QUICKLY))
+        bed.eventually(lambda: bed.rollout("web").startswith("staging"), 30, "the rollout to begin")
+        bed.run("c")
+        third = bed.commit({"web": bed.web("3", servers_count=3)}, "On three servers")
+        bed.settle(third, "a", "b", "c", seconds=120)
+        bed.nothing_lost(traffic.stop())
+    assert {bed.server(name).version() for name in ("a", "b", "c")} == {"3"}
