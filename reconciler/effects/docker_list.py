@@ -104,6 +104,7 @@ def to_container(found: Mapping[str, Any], labels: Labels) -> Container:
         name=str(found["Name"]).lstrip("/"),
         labels=labels,
         status=state["Status"],
+        created=str(found.get("Created") or ""),
         image_id=found.get("Image", ""),
         address=(endpoint_address(networks.get(own) or {}) or None) if running else None,
         pid=int(state.get("Pid") or 0) if running else 0,

@@ -63,9 +63,7 @@ class Fetcher:
             except TimedOut:
                 clone.clear_left_overs()
                 advice = "the host does not answer in time; check the network"
-                raise GitUnavailable(
-                    f"cannot fetch {remote.url} within {timeout:g} s: {advice}", reason="TimedOut"
-                ) from None
+                raise GitUnavailable(f"cannot fetch {remote.url} within {timeout:g} s: {advice}", reason="TimedOut") from None
             if done.code != 0:
                 return _Failure(explain("fetch", remote.url, done.stderr_tail), is_local(done.stderr_tail))
         return None

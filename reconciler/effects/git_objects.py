@@ -117,9 +117,7 @@ class ObjectStore:
         info = CommitInfo(sha, parents, subject, body, author, _iso(seconds, zone))
         return Commit(values.get("tree", ""), info, seconds)
 
-    def write_commit(
-        self, files: Mapping[str, bytes], parent: str | None, message: str, *, author: str, when: int
-    ) -> str:
+    def write_commit(self, files: Mapping[str, bytes], parent: str | None, message: str, *, author: str, when: int) -> str:
         """Write a commit whose tree is exactly `files`, by path, and return its id. `when`: seconds since 1970, UTC.
 
         Raises ValueError for a path or an author that Git could not hold.
@@ -186,7 +184,6 @@ class ObjectStore:
             raise Missing(f"object {oid} is not in the clone") from error
         except Exception as error:  # a pure-Python reader on damaged bytes: struct, zlib, index, key, assertion errors
             raise Damaged(f"object {oid} cannot be read ({type(error).__name__})") from error
-
 
     def _packs_now(self) -> frozenset[tuple[str, int, int]]:
         """Name, inode and size of each pack file: a pack that was repaired has the name of the damaged one."""

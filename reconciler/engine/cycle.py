@@ -48,6 +48,7 @@ from reconciler.plan import facts
 from reconciler.plan.decide import decide
 from reconciler.plan.nginxes import Intended, configs
 from reconciler.plan.planner import plan, stalls
+from reconciler.plan.rebuild import unsettled
 from reconciler.plan.reporting import report as make_report
 from reconciler.plan.starting import ends_by_itself
 from reconciler.plan.wanted import wanted
@@ -200,9 +201,7 @@ class Cycle:
             self.poll()
             return Outcome(next_in=1.0)
         desired = self._desire()
-        observed = self._observer.observe(
-            desired, self.cluster, self._images.states(), self._carrier.heals(), dict(self._warnings)
-        )
+        observed = self._observer.observe(desired, self.cluster, self._images.states(), self._carrier.heals(), dict(self._warnings))
         observed = self._with_start_errors(desired, observed)
         self.desired, self.observed = desired, observed
         self._check_name(observed)
@@ -290,7 +289,7 @@ class Cycle:
         if isinstance(result, Exception):
             raise result
         assert isinstance(result, Snapshot)
-        self.poll_error = None
+        self.poll_error = result.error
         self._sought = self._asked
         self._take_in(result)
 
@@ -344,10 +343,13 @@ class Cycle:
             self._report = self._make_report(desired, cluster, observed)
             if not self._may_decide(cluster):
                 return decided
+            reports = {**self._reports, self._site.server: self._report}
+            if cluster is None and unsettled(reports):
+                return decided  # what was never healthy must not become what is live
             decision = decide(
                 desired,
                 cluster,
-                {**self._reports, self._site.server: self._report},
+                reports,
                 self._elapsed(cluster, observed),
                 decider=Decider(server=self._site.server, program=self._options.program),
                 fresh_epoch=self._options.epoch(),
@@ -393,19 +395,24 @@ class Cycle:
     def _make_report(self, desired: Desired, cluster: ClusterState | None, observed: Observed) -> Report:
         intended = self._intended(desired, cluster, observed) if cluster is not None else {}
         troubles = (*self._notices.values(), *self._carrier.conditions(), *self._configuration.conditions())
-        return make_report(
+        previous = self._report or self._reports.get(self._site.server)
+        made = make_report(
             desired,
             cluster,
             observed,
             self._site,
             intended,
-            self._report or self._reports.get(self._site.server),
+            previous,
             identity=self._options.identity.own,
             program=self._options.program,
+            elapsed=self._elapsed(cluster, observed),
             verified_ms=self._verified_ms,
             troubles=troubles,
             retry=wishes(self._world.journal, cluster),
         )
+        if previous is None or made.serving != previous.serving:
+            self._verified_ms = None  # told once, with the generation that it belongs to
+        return made
 
     def _publish(self, flush: bool) -> None:
         if self._options.status and self._report is not None:
@@ -465,7 +472,8 @@ class Cycle:
 
     def _due(self, cluster: ClusterState, observed: Observed, elapsed: Elapsed) -> float | None:
         """Seconds until a wait may be over: drains, old workers and back-offs are looked at every second while there are any."""
-        waiting = any(state.old_workers or state.loaded is None for state in observed.nginx.values()) or bool(observed.connections)
+        waiting = any(state.loaded is None for state in observed.nginx.values()) or bool(observed.connections)
+        waiting = waiting or facts.routing_workers(observed, elapsed) > 0
         retrying = any(state.held for state in cluster.services.values()) or any(
             i.status == "failed" for i in observed.images.values()
         )

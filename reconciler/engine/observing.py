@@ -69,16 +69,19 @@ class Observer:
             heals=heals,
             warnings=warnings,
         )
-        if cluster is None:
-            return base
         gates = self._gates(desired, cluster, base)
+        if cluster is None:
+            return base.model_copy(update={"gates": gates})
         connections = self._connections(desired, cluster, base)
         return base.model_copy(update={"gates": gates, "connections": connections})
 
     def switched(self, outcomes: tuple[Switched, ...], pids: Mapping[str, int]) -> None:
         """Take over what a switch verified, so that it need not be asked again."""
         for outcome in outcomes:
-            self._nginxes[outcome.name] = _Known(pids.get(outcome.name, 0), outcome.state)
+            known = _Known(pids.get(outcome.name, 0), outcome.state)
+            if outcome.name != self.site.edge_name:
+                known = _Known(known.pid, outcome.state.model_copy(update={"old_workers": 0}))
+            self._nginxes[outcome.name] = known
 
     def nginx_pids(self, observed: Observed) -> Mapping[str, int]:
         """Process ids of the running nginxes' masters."""
@@ -104,13 +107,18 @@ class Observer:
             settled = known is not None and known.pid == container.pid and known.state.loaded and not known.state.old_workers
             if known is None or not settled:
                 port = self.site.host_generation_port if container.labels.role == "host" else self.site.generation_port
-                known = _Known(container.pid, self._nginx.state(container.name, container.pid, port))
+                known = _Known(container.pid, self._told(container, self._nginx.state(container.name, container.pid, port)))
                 self._nginxes[container.name] = known
             states[container.name] = known.state
         self._nginxes = {name: known for name, known in self._nginxes.items() if name in states}
         return states
 
-    def _gates(self, desired: Desired, cluster: ClusterState, observed: Observed) -> Mapping[str, Gate]:
+    @staticmethod
+    def _told(container: Container, state: NginxState) -> NginxState:
+        """Old workers count at the edge alone: one that only passes TCP on chose each connection's backend when it accepted it."""
+        return state if container.labels.role == "edge" else state.model_copy(update={"old_workers": 0})
+
+    def _gates(self, desired: Desired, cluster: ClusterState | None, observed: Observed) -> Mapping[str, Gate]:
         targets = gate_targets(desired, cluster, observed)
         self._prober.watch({identity: _probe(target) for identity, target in targets.items()})
         gates = self._prober.gates()

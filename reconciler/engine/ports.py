@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from reconciler.effects.probes import Target
+from reconciler.errors import ReconcilerError
 from reconciler.model.container import ContainerPlan
 from reconciler.model.desired import Build, Revision
 from reconciler.model.effect import SwitchTarget
@@ -105,6 +106,7 @@ class Snapshot:
     report_oids: Mapping[str, str]
     rewritten: str | None = None  # the tip before, if the new one does not descend from it
     behind: bool = False  # the tip is older than the revision that the cluster state follows
+    error: ReconcilerError | None = None  # the config is new, and the status remote could not be asked
 
 
 @dataclass(frozen=True)

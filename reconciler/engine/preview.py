@@ -93,7 +93,9 @@ def preview(question: Question, seen: Seen) -> Preview:
     report: Report | None = question.reports.get(site.server)
     for _ in range(DECISIONS_MOST):
         intended = _intended(desired, cluster, observed, site)
-        report = make_report(desired, cluster, observed, site, intended, report, identity="", program=question.program)
+        report = make_report(
+            desired, cluster, observed, site, intended, report, identity="", program=question.program, elapsed=_NOW
+        )
         decision = decide(
             desired,
             cluster,
@@ -137,7 +139,7 @@ def _intended(desired: Desired, cluster: ClusterState, observed: Observed, site:
 def _rebuilt(question: Question, desired: Desired, observed: Observed) -> ClusterState:
     """As the program does it that finds its decision lost, but with nobody left to wait for: it is only looked at."""
     server = question.site.server
-    report = make_report(desired, None, observed, question.site, {}, None, identity="", program=question.program)
+    report = make_report(desired, None, observed, question.site, {}, None, identity="", program=question.program, elapsed=_NOW)
     services = {name: state.model_copy(update={"rollout": None}) for name, state in rebuild(desired, {server: report}).items()}
     return ClusterState(
         epoch=EPOCH,

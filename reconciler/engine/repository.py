@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from reconciler.effects.git import GitRepository
 from reconciler.engine.ports import Publication, Published, Snapshot
@@ -38,7 +39,10 @@ class Repository:
         """
         with self._lock:
             self._open()
-            refs = self._git.fetch()
+            try:
+                refs = self._git.fetch()
+            except Transient as error:
+                return replace(self._config_alone(error, needed, followed), error=error)
             return self._snapshot(refs, self._believed(refs), needed, followed)
 
     def last(self, needed: frozenset[str], followed: str | None) -> Snapshot | None:
@@ -47,6 +51,23 @@ class Repository:
             self._open()
             refs = self._git.known()
             return self._snapshot(refs, refs.status, needed, followed) if refs is not None else None
+
+    def _config_alone(self, error: Transient, needed: frozenset[str], followed: str | None) -> Snapshot:
+        """A status remote of its own that is away holds up no deploy: the new config that was fetched all the same.
+
+        Raises `error` when there is none, and when history was rewritten, which only a whole fetch tells.
+        """
+        known = self._git.known()
+        before = self._last
+        if (
+            known is None
+            or before is None
+            or known.config == before.config
+            or not self._git.is_ancestor(before.config, known.config)
+        ):
+            raise error
+        self._last = known
+        return self._snapshot(known, known.status, needed, followed)
 
     def _open(self) -> None:
         if not self._opened:

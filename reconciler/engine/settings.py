@@ -54,6 +54,7 @@ class Settings(Model):
     edge_ports: Annotated[tuple[int, ...], BeforeValidator(_ports)] = (80,)
     edge_address: str = "0.0.0.0"
     edge_name: ContainerName = "nginx"
+    edge_shutdown_timeout: Duration = Field(900.0, description="how long websockets of other services survive a reload")
     host_listener: bool = True
     host_name: ContainerName = "nginx_host"
     network_pool: str = "10.213.0.0/16"

@@ -114,6 +114,7 @@ def site(settings: Settings) -> Site:
         host_name=settings.host_name,
         edge_ports=settings.edge_ports,
         edge_address=settings.edge_address,
+        edge_shutdown_timeout=settings.edge_shutdown_timeout,
         host_listener=settings.host_listener,
     )
 

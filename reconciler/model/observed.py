@@ -80,7 +80,7 @@ class NginxState(Model):
 
     name: str
     loaded: str | None = None
-    old_workers: int = 0  # workers that are shutting down
+    old_workers: int = 0  # workers of an edge that are shutting down; 0 for what only passes TCP on
     refused: str | None = None  # fingerprint of the text that it refused last
     error: str | None = None  # nginx's own line for that
 

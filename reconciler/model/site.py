@@ -20,5 +20,6 @@ class Site(Model):
     host_name: str = "nginx_host"
     edge_ports: tuple[int, ...] = (80,)
     edge_address: str = "0.0.0.0"  # where the edge's public ports are published
+    edge_shutdown_timeout: float = 900.0  # how long websockets of other services survive a reload
     host_listener: bool = True
     address: str | None = None  # the private address that backends are published on in multi_server mode

@@ -84,7 +84,7 @@ def _drain(
         return _remove(instance, observed, drain.grace, "drained: its process has ended")
     waited = elapsed.of(facts.draining(application.id))
     connections = observed.connections.get(application.id)
-    old_workers = sum(state.old_workers for state in observed.nginx.values())
+    old_workers = facts.routing_workers(observed, elapsed)
     if connections == 0 and (old_workers == 0 or waited >= QUIET):
         return _remove(instance, observed, drain.grace, f"drained: no connection left after {waited:.1f} s")
     if waited >= drain.timeout:

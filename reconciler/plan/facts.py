@@ -9,11 +9,12 @@ from collections.abc import Iterator, Mapping
 
 from reconciler.model.cluster import ClusterState, Rollout
 from reconciler.model.identity import InstanceKey, ServiceKey
-from reconciler.model.observed import Container, ImageState, Observed
+from reconciler.model.observed import Container, Elapsed, ImageState, Observed
 from reconciler.model.report import Report
 
 RETRY_FIRST = 10.0
 RETRY_MOST = 300.0
+ROUTING_SECONDS = 60.0
 
 
 def staging(key: ServiceKey | str, rollout: Rollout) -> str:
@@ -56,6 +57,23 @@ def refused(name: str, fingerprint: str) -> str:
     return f"refused:{name}:{fingerprint}"
 
 
+def old_workers(name: str, loaded: str | None) -> str:
+    """An edge has workers from before the text that it has loaded."""
+    return f"old_workers:{name}:{loaded}"
+
+
+def routing_workers(observed: Observed, elapsed: Elapsed) -> int:
+    """Old workers that may still choose a backend for somebody.
+
+    An old worker has closed its listeners and ends keep-alive connections with the request they carry. Clients that have said
+    nothing are cut after `client_header_timeout`. So after `ROUTING_SECONDS` it carries what is connected already, such as
+    websockets; only an upload that lasts longer would be sent to a backend then, and finds the other slot as backup.
+    """
+    return sum(
+        state.old_workers for name, state in observed.nginx.items() if elapsed.of(old_workers(name, state.loaded)) < ROUTING_SECONDS
+    )
+
+
 def retry_delay(attempts: int) -> float:
     """Seconds before attempt number `attempts` + 1: 10, 20, 40, ... at most 300. The engine adds jitter to network causes."""
     return min(RETRY_MOST, RETRY_FIRST * float(2 ** min(max(attempts - 1, 0), 10)))
@@ -83,6 +101,8 @@ def _current(cluster: ClusterState | None, reports: Mapping[str, Report], observ
     for name, nginx in observed.nginx.items():
         if nginx.refused is not None:
             yield refused(name, nginx.refused)
+        if nginx.old_workers:
+            yield old_workers(name, nginx.loaded)
     if cluster is None:
         return
     for member in cluster.members:

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from reconciler.model.cluster import Backend, ClusterState, ServiceState
 from reconciler.model.desired import Desired
 from reconciler.model.identity import InstanceKey, ServiceKey
-from reconciler.model.observed import Container, Observed
+from reconciler.model.observed import Container, Elapsed, Observed
 from reconciler.model.report import Condition, InstancePhase, InstanceReport, Report, Seen, Serving
 from reconciler.model.site import Site
 from reconciler.plan import facts
@@ -32,6 +32,7 @@ def report(
     *,
     identity: str,
     program: str,
+    elapsed: Elapsed,
     verified_ms: float | None = None,
     troubles: tuple[Condition, ...] = (),
     retry: tuple[str, ...] = (),
@@ -41,7 +42,7 @@ def report(
     retry: what `step.retry_wish` made of a person's request.
     """
     seen = Seen(config=desired.revision.sha, epoch=cluster.epoch, generation=cluster.generation) if cluster else None
-    serving, retired = _serving(cluster, observed, intended, previous, verified_ms)
+    serving, retired = _serving(cluster, observed, intended, previous, verified_ms, elapsed)
     return Report(
         server=site.server,
         instance=identity,
@@ -62,6 +63,7 @@ def _serving(
     intended: Mapping[str, Intended],
     previous: Report | None,
     verified_ms: float | None,
+    elapsed: Elapsed,
 ) -> tuple[Serving | None, int | None]:
     before = previous.serving if previous else None
     retired = previous.retired if previous else None
@@ -73,7 +75,7 @@ def _serving(
         return before, retired
     same = before is not None and (before.epoch, before.generation) == (cluster.epoch, cluster.generation)
     serving = before if same else Serving(epoch=cluster.epoch, generation=cluster.generation, verified_ms=verified_ms)
-    if not any(state.old_workers for state in observed.nginx.values()):
+    if not facts.routing_workers(observed, elapsed):
         retired = cluster.generation
     return serving, retired
 

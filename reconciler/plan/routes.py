@@ -18,6 +18,11 @@ from reconciler.model.site import Site
 from reconciler.plan.addresses import Pair
 from reconciler.ports import SECONDARY_OFFSET
 
+MESH_SHUTDOWN = 86400.0
+"""Seconds that an old worker of the mesh may go on carrying its connections, such as a database pool's: a reload for the sake of
+one service must not cut what another one is using. There are at most as many such workers as there are generations in which
+connections that are still open were opened."""
+
 
 def edge_config(
     desired: Desired, cluster: ClusterState, observed: Observed, site: Site, *, assume_up: bool = False
@@ -49,6 +54,7 @@ def edge_config(
     return NginxConfig(
         kind="edge",
         name=site.edge_name,
+        shutdown_timeout=site.edge_shutdown_timeout,
         generation_port=site.generation_port,
         http_ports=site.edge_ports,
         upstreams=tuple(upstreams[name] for name in sorted(upstreams)),
@@ -197,6 +203,7 @@ def _stream_config(
         {
             "kind": kind,
             "name": name,
+            "shutdown_timeout": MESH_SHUTDOWN,
             "generation_port": generation_port,
             "listeners": tuple(sorted(listeners, key=lambda listener: listener.port)),
             "upstreams": tuple(sorted(upstreams, key=lambda upstream: upstream.name)),

@@ -76,4 +76,5 @@ def abort(state: ServiceState, rollout: Rollout, why: str, *, again: bool = Fals
 
 def waited_for(votes: Tally) -> str | None:
     """What the servers say they wait for, by name."""
-    return "; ".join(f"{b.server}: {entry.reason}" for b, entry in votes.waiting if entry is not None and entry.reason) or None
+    told = "; ".join(f"{b.server}: {entry.reason}" for b, entry in votes.waiting if entry is not None and entry.reason)
+    return f"waiting for {told}" if told else None

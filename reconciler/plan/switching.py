@@ -27,7 +27,14 @@ def switching(context: Context, key: ServiceKey, state: ServiceState, rollout: R
     old = unretired(context.cluster, context.reports, rollout.switched_at or 0) if _leaves(state, rollout) else ()
     if old:
         return waits(state, rollout, f"waiting for old nginx workers of {', '.join(old)}, which know only the old place")
+    if not any(b.role == "draining" for b in state.backends):
+        return _done(state, rollout)
     return _drains(state, rollout, f"every member serves generation {rollout.switched_at}")
+
+
+def _done(state: ServiceState, rollout: Rollout) -> Step:
+    done = rollout.model_copy(update={"phase": "done", "reason": None})
+    return Step(state.model_copy(update={"rollout": done}), reasons=(f"done: {rollout.cause}",))
 
 
 def _drains(state: ServiceState, rollout: Rollout, why: str) -> Step:
@@ -65,8 +72,7 @@ def draining(context: Context, key: ServiceKey, state: ServiceState, rollout: Ro
             return Step(state)
         slow = ", ".join(sorted({b.server for b in left}))
         return waits(state, rollout, f"waiting for {slow} to end the old instance")
-    done = rollout.model_copy(update={"phase": "done", "reason": None})
-    return Step(state.model_copy(update={"rollout": done, "backends": backends}), reasons=(f"done: {rollout.cause}",))
+    return _done(state.model_copy(update={"backends": backends}), rollout)
 
 
 def removal(context: Context, key: ServiceKey, state: ServiceState) -> Step:

@@ -17,7 +17,7 @@ def cluster_message(server: str, reasons: Sequence[str], cluster: ClusterState) 
 
 def report_message(old: Report | None, new: Report) -> str:
     """The message of a commit on `status/<server>`: what became different since the last one."""
-    changes = list(_changes(old, new)) or ["report"]
+    changes = list(_changes(old, new)) or ["reports for the first time" if old is None else "conditions changed"]
     config = new.seen.config if new.seen is not None else None
     generation = new.seen.generation if new.seen is not None else None
     return _message(new.server, changes, _trailers(new.server, config, generation))

@@ -6,6 +6,7 @@ import pytest
 
 from reconciler.model.action import ConnectNetwork, Reload, StartNginx
 from reconciler.model.identity import ServiceKey
+from reconciler.model.observed import Elapsed
 from reconciler.model.routes import NginxConfig, Upstream
 from reconciler.plan import facts
 from reconciler.plan.nginxes import configs, serves
@@ -86,6 +87,7 @@ def test_a_foreign_container_named_like_the_edge_is_told_and_left_alone() -> Non
         there.intended(observed),
         None,
         identity="a",
+        elapsed=Elapsed(),
         program="1",
     )
     assert "ForeignContainer" in {condition.reason for condition in told.conditions}

@@ -69,9 +69,10 @@ def _eager(
     *,
     identity: str,
     program: str,
+    elapsed: Elapsed,
 ) -> Report:
     """Started is as good as healthy."""
-    made = report(desired, cluster, observed, site, intended, previous, identity=identity, program=program)
+    made = report(desired, cluster, observed, site, intended, previous, identity=identity, program=program, elapsed=elapsed)
     entries = (e.model_copy(update={"phase": "ready"}) if e.phase == "starting" else e for e in made.instances)
     return made.model_copy(update={"instances": tuple(entries)})
 
@@ -86,9 +87,10 @@ def _forgetful(
     *,
     identity: str,
     program: str,
+    elapsed: Elapsed,
 ) -> Report:
     """Old workers do not count: the slot that they list as live is used again."""
-    made = report(desired, cluster, observed, site, intended, previous, identity=identity, program=program)
+    made = report(desired, cluster, observed, site, intended, previous, identity=identity, program=program, elapsed=elapsed)
     return made.model_copy(update={"retired": made.serving.generation if made.serving is not None else None})
 
 

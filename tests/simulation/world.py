@@ -118,6 +118,7 @@ class World:
             self._intended(desired, cluster, machine, observed),
             machine.report,
             identity=machine.name,
+            elapsed=elapsed,
             program="1",
         )
         reports[machine.name] = machine.report
