@@ -53,6 +53,7 @@ class Patient:
     server: Server
     services: tuple[str, ...] = ("web",)
     version: int = 0
+    secrets: tuple[str, ...] = ()
 
     def commit(self) -> str:
         """The next version. Returns it."""
@@ -116,7 +117,8 @@ class Patient:
 
     def _service(self, name: str, version: str) -> Mapping[str, Any]:
         data = {f"{name}-data": {"target": "/data", "shared": True}}
-        return self.server.app(version, public={"hosts": [f"{name}.example"]}, volumes=data, health=PATIENT)
+        public = {"hosts": [f"{name}.example"]}
+        return self.server.app(version, public=public, volumes=data, health=PATIENT, secrets=list(self.secrets))
 
 
 @contextmanager
