@@ -143,8 +143,9 @@ class Member:
     def shell(self, container: str, *command: str) -> str:
         """What a command says inside a container."""
         code, output = self.engine.client.containers.get(container).exec_run(list(command))
-        assert code == 0, output.decode()
-        return str(output.decode())
+        text = bytes(output).decode()  # type: ignore[arg-type]
+        assert code == 0, text
+        return text
 
     def get(self, path: str = "/", host: str = "shop.example", timeout: float = 10.0) -> tuple[int, Any]:
         """GET from this server's edge, from a process in its namespace: status and body, as JSON if it is that."""
