@@ -61,10 +61,37 @@ def read_dockerfile(data: bytes) -> Dockerfile:
             ports = (*stage.found.ports, *_ports(_fill(rest, variables)))
             stage = replace(stage, found=replace(stage.found, ports=tuple(dict.fromkeys(ports))))
         elif word == "VOLUME":
-            volumes = (*stage.found.volumes, *_volumes(_fill(rest, variables)))
+            volumes = (*stage.found.volumes, *_listed(_fill(rest, variables)))
             stage = replace(stage, found=replace(stage.found, volumes=tuple(dict.fromkeys(volumes))))
         stages.update({name: stage for name in names if name})
     return stage.found
+
+
+def read_sources(data: bytes) -> tuple[str, ...] | None:
+    """The paths of the build context that COPY and ADD name, in any stage; None when they cannot be told, so that all may matter.
+
+    They cannot where a path has a variable or a pattern, is the whole context, or a here-document or ONBUILD stands in the file.
+    """
+    found: list[str] = []
+    for word, rest in _instructions(data.decode(errors="replace")):
+        if word == "ONBUILD" or (word in ("RUN", "COPY", "ADD") and "<<" in rest) or (word == "RUN" and "--mount" in rest):
+            return None
+        if word not in ("COPY", "ADD"):
+            continue
+        flags = [part for part in rest.split() if part.startswith("--")]
+        if any(flag.startswith("--from") for flag in flags):
+            continue
+        words = _listed(" ".join(part for part in rest.split() if part not in flags))
+        if len(words) < 2:
+            return None
+        for source in words[:-1]:
+            path = "/".join(part for part in source.split("/") if part not in ("", "."))
+            if "://" in source:
+                continue
+            if not path or set(source) & set("*?[]$\\\"'<") or ".." in path.split("/"):
+                return None
+            found.append(path)
+    return tuple(dict.fromkeys(found))
 
 
 def _instructions(text: str) -> Iterator[tuple[str, str]]:
@@ -113,7 +140,8 @@ def _ports(text: str) -> Iterator[int]:
             yield int(match[1])
 
 
-def _volumes(text: str) -> tuple[str, ...]:
+def _listed(text: str) -> tuple[str, ...]:
+    """Words, in the JSON form or apart by blanks."""
     if text.startswith("["):
         try:
             listed = json.loads(text)

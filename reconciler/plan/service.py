@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from reconciler.model.config import ServiceSource
 from reconciler.model.desired import Build, Mount, Strategy
-from reconciler.model.dockerfile import Dockerfile, read_dockerfile
+from reconciler.model.dockerfile import Dockerfile, read_dockerfile, read_sources
 from reconciler.model.identity import ServiceKey
 from reconciler.model.source import Files
 from reconciler.model.wellknown import WellKnown, well_known
@@ -98,18 +98,23 @@ def alias_variable(alias: str) -> str:
 
 
 def context_files(project: str, dockerfile: str, files: Files) -> tuple[tuple[str, int, str], ...]:
-    """The build context: the project's directory without its environment files and without other services' Dockerfiles.
+    """The build context: of the project's directory what the Dockerfile copies, without environment files and other Dockerfiles.
 
-    So editing `prod.yaml`, or the Dockerfile of another service, builds nothing anew.
+    So editing `prod.yaml`, or what only another service copies, builds nothing anew. A Dockerfile that copies by patterns or all
+    there is has the whole directory.
     """
     prefix = f"{ROOT}/{project}/"
     kept: list[tuple[str, int, str]] = []
+    recipe = files.get(prefix + dockerfile)
+    sources = read_sources(recipe.data) if recipe is not None and recipe.regular and recipe.data is not None else None
     for path, file in files.items():
         if not path.startswith(prefix):
             continue
         inner = path.removeprefix(prefix)
         name = inner.rpartition("/")[2]
-        own = inner in (dockerfile, f"{dockerfile}.dockerignore")
+        own = inner in (dockerfile, f"{dockerfile}.dockerignore", ".dockerignore")
+        if not own and sources is not None and not any(inner == source or inner.startswith(f"{source}/") for source in sources):
+            continue
         if own or not (name.startswith("Dockerfile") or ("/" not in inner and is_environment(inner))):
             kept.append((inner, file.mode, file.oid))
     return tuple(sorted(kept))

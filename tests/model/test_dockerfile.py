@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reconciler.model.dockerfile import Dockerfile, read_dockerfile
+from reconciler.model.dockerfile import Dockerfile, read_dockerfile, read_sources
 
 CASES: dict[str, tuple[str, Dockerfile]] = {
     "one port": ("FROM python:3.11\nEXPOSE 8000\n", Dockerfile((8000,), (), "python:3.11")),
@@ -37,3 +37,26 @@ def test_the_last_stage_is_read(name: str) -> None:
 def test_any_bytes_are_read(data: bytes) -> None:
     """FAULTS 43."""
     assert isinstance(read_dockerfile(data), Dockerfile)
+
+
+SOURCES: dict[str, tuple[str, tuple[str, ...] | None]] = {
+    "named files": ("FROM a\nCOPY web.py ./lib/ /app/\nADD --chown=1:1 data.tar /data\n", ("web.py", "lib", "data.tar")),
+    "the JSON form": ('FROM a\nCOPY ["a b.py", "/x"]\n', ("a b.py",)),
+    "another stage's files do not count": ("FROM a AS b\nCOPY x /x\nFROM c\nCOPY --from=b /x /x\n", ("x",)),
+    "a download does not count": ("FROM a\nADD https://files.example/x /x\n", ()),
+    "nothing": ("FROM a\nRUN true\n", ()),
+    "everything": ("FROM a\nCOPY . /app\n", None),
+    "everything in another way": ("FROM a\nCOPY ./ /app\n", None),
+    "a pattern": ("FROM a\nCOPY *.py /app/\n", None),
+    "a variable": ("FROM a\nARG X=web.py\nCOPY $X /app/\n", None),
+    "a here-document": ("FROM a\nCOPY <<EOF /x\ny\nEOF\n", None),
+    "a mount": ("FROM a\nRUN --mount=type=bind,source=x,target=/x cat /x\n", None),
+    "for later builds": ("FROM a\nONBUILD COPY x /x\n", None),
+    "upwards": ("FROM a\nCOPY x/../y /x\n", None),
+}
+
+
+@pytest.mark.parametrize("name", SOURCES)
+def test_what_is_copied_is_told_unless_it_cannot_be(name: str) -> None:
+    text, expected = SOURCES[name]
+    assert read_sources(text.encode()) == expected

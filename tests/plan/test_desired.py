@@ -262,7 +262,7 @@ def test_a_dockerfile_behind_a_link_or_submodule_is_refused(path: str, mode: int
 
 def test_a_submodule_in_a_build_context_is_refused_because_its_files_are_not_there() -> None:
     """FAULTS 49."""
-    texts = {SHOP: shop(api={"dockerfile": "Dockerfile"}), "projects/shop/Dockerfile": "FROM scratch\nEXPOSE 80\n"}
+    texts = {SHOP: shop(api={"dockerfile": "Dockerfile"}), "projects/shop/Dockerfile": "FROM scratch\nCOPY lib /lib\nEXPOSE 80\n"}
     files = {**tree(texts), "projects/shop/lib": source("projects/shop/lib", b"", SUBMODULE)}
     assert ["lib in the build context is a submodule" in problem.message for problem in validate(files, NOTHING_ALLOWED)] == [True]
 

@@ -161,16 +161,24 @@ def test_the_same_value_written_otherwise_is_the_same_value() -> None:
     assert digest(other) == digest(FULL)
 
 
-CONTEXT = {"projects/shop/Dockerfile.api": "FROM scratch\nEXPOSE 80\n", "projects/shop/src/main.py": "x"}
+CONTEXT = {"projects/shop/Dockerfile.api": "FROM scratch\nCOPY . /\nEXPOSE 80\n", "projects/shop/src/main.py": "x"}
 
 
 def test_a_build_changes_with_its_context_and_with_nothing_else() -> None:
     built = {"dockerfile": "Dockerfile.api"}
     before = digest(built, files=CONTEXT)
     assert digest(built, files={**CONTEXT, "projects/shop/src/main.py": "y"}) != before
-    assert digest(built, files={**CONTEXT, "projects/shop/Dockerfile.api": "FROM scratch\nEXPOSE 80 \n"}) != before
+    assert digest(built, files={**CONTEXT, "projects/shop/Dockerfile.api": "FROM scratch\nCOPY . /\nEXPOSE 80 \n"}) != before
     assert digest(built, files={**CONTEXT, "projects/shop/package.json": "{}"}) != before
     assert digest(built, files={**CONTEXT, "projects/shop/Dockerfile.web": "FROM scratch"}) == before
     assert digest(built, files={**CONTEXT, "projects/shop/uat.yaml": "project: {name: shop, services: {}}"}) == before
     assert digest(built, files={**CONTEXT, "projects/other/file": "x", "README.md": "x"}) == before
     assert digest(built, version="2", files=CONTEXT) == before
+
+
+def test_a_build_that_names_what_it_copies_changes_with_that_alone() -> None:
+    built = {"dockerfile": "Dockerfile.api"}
+    files = {**CONTEXT, "projects/shop/Dockerfile.api": "FROM scratch\nCOPY src/main.py /\nEXPOSE 80\n"}
+    before = digest(built, files=files)
+    assert digest(built, files={**files, "projects/shop/src/main.py": "y"}) != before
+    assert digest(built, files={**files, "projects/shop/web.py": "another service's"}) == before
