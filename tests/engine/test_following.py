@@ -1,0 +1,74 @@
+"""Which cluster state is gone on from when the remote's and this server's own differ."""
+
+from __future__ import annotations
+
+import pytest
+
+from reconciler.engine.following import Copy, follow, read_cluster, write_yaml
+from reconciler.errors import Stalled
+from reconciler.model.cluster import ClusterState, Decider
+
+
+def state(generation: int = 5, epoch: str = "e1", server: str = "a", members: tuple[str, ...] = ("a",)) -> ClusterState:
+    return ClusterState(
+        epoch=epoch, generation=generation, decided_by=Decider(server=server, program="1"), members=members, config="c" * 40
+    )
+
+
+def chosen(
+    remote: ClusterState | bytes | None, own: Copy | None, oid: str | None = "new"
+) -> tuple[ClusterState | None, str | None]:
+    data = write_yaml(remote) if isinstance(remote, ClusterState) else remote
+    followed = follow(data, oid, own, epoch="fresh", accepted=False)
+    assert followed.based_on == oid
+    return followed.cluster, followed.notice
+
+
+def test_without_a_copy_the_remote_is_followed_and_damage_is_told() -> None:
+    assert chosen(state(), None) == (state(), None)
+    assert chosen(None, None) == (None, None)
+    cluster, notice = chosen(b"]garbage[", None)
+    assert cluster is None and notice is not None and "status/cluster" in notice
+
+
+def test_on_the_tip_that_it_was_made_on_the_own_copy_is_ahead() -> None:
+    own = Copy(state(7), "tip", ("decided",))
+    assert chosen(state(5), own, "tip") == (own.cluster, None)
+
+
+def test_a_later_decision_of_somebody_else_is_followed() -> None:
+    members = ("a", "b")
+    assert chosen(state(8, server="b", members=members), Copy(state(7, members=members), "old")) == (
+        state(8, server="b", members=members),
+        None,
+    )
+
+
+def test_a_push_of_its_own_whose_outcome_was_unknown_loses_nothing() -> None:
+    """FAULTS 33: it landed, and this server has decided more since."""
+    own = Copy(state(7), "old", ("decided more",))
+    assert chosen(state(6), own) == (own.cluster, None)
+
+
+@pytest.mark.parametrize("remote", [None, b"", b"]garbage[", b"schema: 1\n", state(3, server="b", members=("a", "b"))])
+def test_a_lost_damaged_or_rewound_one_is_rebuilt_under_a_new_epoch_and_said(remote: ClusterState | bytes | None) -> None:
+    """FAULTS 35: nobody may count an old acknowledgement for the rebuilt state."""
+    own = Copy(state(7, members=("a", "b")), "old")
+    cluster, notice = chosen(remote, own)
+    assert cluster is not None and (cluster.epoch, cluster.generation) == ("fresh", 8)
+    assert cluster.members == own.cluster.members and cluster.services == own.cluster.services
+    assert notice is not None and "rebuilt" in notice
+
+
+def test_a_rebuild_by_somebody_else_is_followed_although_its_generation_is_lower() -> None:
+    assert chosen(state(2, epoch="e2", server="b"), Copy(state(7), "old")) == (state(2, epoch="e2", server="b"), None)
+
+
+def test_a_newer_schema_is_waited_for_not_overwritten() -> None:
+    """FAULTS 7."""
+    with pytest.raises(Stalled, match="upgrade"):
+        follow(b"schema: 99\nepoch: e9\n", "new", Copy(state(7), "old"), epoch="fresh", accepted=False)
+
+
+def test_unknown_keys_of_the_same_schema_are_no_damage() -> None:
+    assert read_cluster(write_yaml(state()) + b"added_later: 3\n") is not None
