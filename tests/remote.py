@@ -99,7 +99,7 @@ class Remote:
         """The commits of the branch, the newest first; none when there is no such branch."""
         if self.tip(branch) is None:
             return []
-        text = self.git("log", "--format=%H%x1f%s%x1f%b%x1e", f"refs/heads/{branch}")
+        text = self.git("log", "--format=%H%x1f%s%x1f%b%x1e", f"refs/heads/{branch}", strip=False)
         return [Commit(*entry.strip("\n").split("\x1f")) for entry in text.split("\x1e") if entry.strip()]
 
     def show(self, revision: str, path: str) -> str:

@@ -141,7 +141,7 @@ def git_settings(settings: Settings) -> GitSettings:
 def repository_url(text: str) -> str:
     """A path to a local repository as a URL; anything else as it is."""
     path = Path(text).expanduser()
-    return path.resolve().as_uri() if path.exists() else text
+    return path.resolve().as_uri() if path.is_absolute() or path.exists() else text  # a mount that is away is a path all the same
 
 
 def policy(settings: Settings) -> Policy:
