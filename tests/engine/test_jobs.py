@@ -22,7 +22,12 @@ def test_a_name_is_under_way_until_its_result_is_taken() -> None:
 
 def test_one_lane_goes_in_order_and_holds_up_no_other() -> None:
     jobs, go, order = ThreadJobs(lambda: None), threading.Event(), list[str]()
-    jobs.submit("fetch", lambda: go.wait(10) and order.append("fetch"), lane="git")
+
+    def fetch() -> None:
+        go.wait(10)
+        order.append("fetch")
+
+    jobs.submit("fetch", fetch, lane="git")
     jobs.submit("push", lambda: order.append("push"), lane="git")
     jobs.submit("heal", lambda: order.append("heal"), lane="instance")
     eventually(lambda: order == ["heal"])

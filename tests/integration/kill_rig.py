@@ -83,7 +83,7 @@ class Patient:
         for service in self.services:
             key = str(self.server.key(service))
             found = [c for c in self.server.ours().values() if c.labels.get("reconciler.service") == key]
-            slots = sorted(c.name for c in found if c.labels["reconciler.role"] == "application")
+            slots = sorted(c.name or "" for c in found if c.labels["reconciler.role"] == "application")
             assert len(slots) <= 2, slots
 
     def check_converged(self, version: str) -> None:
@@ -108,8 +108,13 @@ class Patient:
         assert {name: found[name].labels["reconciler.spec"] for name in live} == live
         directories = {path.name for path in (server.settings.state_dir / "nginx").iterdir()}
         assert directories == {found[name].name for name in {*sidecars, *nginxes}}
-        assert (report.seen.epoch, report.seen.generation) == (cluster.epoch, cluster.generation)
+        assert report.seen is not None and (report.seen.epoch, report.seen.generation) == (cluster.epoch, cluster.generation)
         assert report.serving is not None and report.serving.generation == cluster.generation
+
+    def is_converged(self, version: str) -> bool:
+        """For waiting; raises what is not so yet."""
+        self.check_converged(version)
+        return True
 
     def volumes(self) -> set[str]:
         volumes = self.server.scope.client.volumes.list(filters={"name": self.server.project})

@@ -122,7 +122,7 @@ def test_what_is_removed_by_hand_is_back_at_once(server: Server) -> None:
             old = server.container(name)
             old.remove(force=True)
             eventually(lambda: server.container(name).status == "running", 20, lambda: program.said)  # noqa: B023
-        eventually(lambda: _is_live(patient, str(patient.version)), 30, lambda: program.said)
+        eventually(lambda: patient.is_converged(str(patient.version)), 30, lambda: program.said)
         assert time.monotonic() - began < 15
         server.edge().remove(force=True)
         eventually(lambda: server.get(host="web.example").status == 200, 10, lambda: program.said)
@@ -327,12 +327,7 @@ def _over_http(scope: Scope, images: Images, tmp_path: Path, free_port: Callable
 
 def _live(patient: Patient, version: str, program: Program, seconds: float = 60.0) -> None:
     """Waits until that version is live and everything before it is gone."""
-    eventually(lambda: _is_live(patient, version), seconds, lambda: f"version {version}; it said:\n{program.said[-4000:]}")
-
-
-def _is_live(patient: Patient, version: str) -> bool:
-    patient.check_converged(version)
-    return True
+    eventually(lambda: patient.is_converged(version), seconds, lambda: f"version {version}; it said:\n{program.said[-4000:]}")
 
 
 def _recorded(steps: Path, what: str, program: Program) -> None:

@@ -52,4 +52,4 @@ def test_with_the_units_capabilities_on_a_read_only_system_it_deploys_toggles_he
 
 
 def _live(patient: Patient, version: str, program: Program) -> None:
-    eventually(lambda: patient.check_converged(version) is None, 90, lambda: f"{version}; it said:\n{program.said[-4000:]}")
+    eventually(lambda: patient.is_converged(version), 90, lambda: f"{version}; it said:\n{program.said[-4000:]}")

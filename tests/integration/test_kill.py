@@ -110,7 +110,7 @@ def test_killed_at_random_instants_while_two_services_are_updated_it_converges_a
                 program.kill()
             patient.check_two_slots_at_most()
         with Program(server, "run") as program:
-            eventually(lambda: _is_converged(patient, version), 90, lambda: f"convergence; it said:\n{program.said[-4000:]}")
+            eventually(lambda: patient.is_converged(version), 90, lambda: f"convergence; it said:\n{program.said[-4000:]}")
             assert program.end() == 0
         patient.check_converged(version)
 
@@ -145,8 +145,3 @@ def _killed_there(patient: Patient, steps: list[Step], about: str) -> bool:
     number = next(step.number for step in steps if step.about == about)
     step = _killed_at(patient, f"{about.split(' ', 1)[0]}:{number}")
     return step is not None and step.about == about
-
-
-def _is_converged(patient: Patient, version: str) -> bool:
-    patient.check_converged(version)
-    return True
