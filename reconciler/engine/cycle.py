@@ -45,6 +45,7 @@ from reconciler.model.routes import NginxConfig
 from reconciler.model.site import Site
 from reconciler.model.switched import Switched
 from reconciler.plan import facts
+from reconciler.plan.awaited import awaited, only_words
 from reconciler.plan.decide import decide
 from reconciler.plan.nginxes import Intended, configs
 from reconciler.plan.planner import plan, stalls
@@ -60,6 +61,7 @@ GIT_LANE = "git"
 CLEAN_JOB = "clean images"
 CLUSTER_FILE = "cluster.json"
 DECISIONS_MOST = 20
+WORDS_SECONDS = 10.0
 FAST_POLL = 2.0
 ACTIVE = ("staging", "replacing", "switching", "draining")
 
@@ -138,6 +140,7 @@ class Cycle:
         self._report: Report | None = None
         self._notices: dict[str, Condition] = {}
         self._verified_ms: float | None = None
+        self._words_since: float | None = None
         self._asked: frozenset[str] = frozenset()
         self._sought: frozenset[str] = frozenset()
         self.passes = 0
@@ -355,6 +358,9 @@ class Cycle:
                 fresh_epoch=self._options.epoch(),
             )
             if cluster is not None and decision.cluster == cluster:
+                self._words_since = None
+                return decided
+            if cluster is not None and not self._sole(cluster) and self._mere_words(cluster, decision.cluster):
                 return decided
             for reason in decision.reasons:
                 self._options.say(reason)
@@ -367,6 +373,18 @@ class Cycle:
             self._keep(Copy(decision.cluster, based_on, (*(own.reasons if own is not None else ()), *decision.reasons)))
             self.desired = desired = self._desire()
         return decided
+
+    def _mere_words(self, cluster: ClusterState, decided: ClusterState) -> bool:
+        """A decision that only says what is waited for is worth a push once the wait has lasted for a while."""
+        if not only_words(cluster, decided):
+            self._words_since = None
+            return False
+        now = self._world.clock.monotonic()
+        self._words_since = now if self._words_since is None else self._words_since
+        if now - self._words_since < WORDS_SECONDS:
+            return True
+        self._words_since = None
+        return False
 
     def _may_decide(self, cluster: ClusterState | None) -> bool:
         if self._configuration.held is not None:
@@ -417,10 +435,12 @@ class Cycle:
     def _publish(self, flush: bool) -> None:
         if self._options.status and self._report is not None:
             cluster = self.cluster
-            company = cluster is not None and len(cluster.members) > 1
-            waited_for = company and cluster is not None and bool(_active(cluster))
+            company = cluster is not None and (len(cluster.members) > 1 or self._site.server not in cluster.members)
+            waited_for = company and cluster is not None and awaited(cluster, self._publisher.told, self._report)
             gathering = any(entry.phase in ("preparing", "starting") and entry.rollout for entry in self._report.instances)
-            self._publisher.publish(self._own, self._report, flush=flush, waited_for=waited_for, gathering=gathering)
+            self._publisher.publish(
+                self._own, self._report, flush=flush, waited_for=waited_for, gathering=gathering, riding=company
+            )
 
     def _unpublished(self) -> ReconcilerError | None:
         error = self._publisher.error

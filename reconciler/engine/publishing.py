@@ -18,6 +18,7 @@ from reconciler.render.status_page import status_page
 PUSH_JOB = "push"
 CLUSTER = "cluster"
 GATHER_SECONDS = 5.0
+RIDE_SECONDS = 10.0
 
 
 class _World(Protocol):
@@ -84,6 +85,11 @@ class Publisher:
         return self._spoken
 
     @property
+    def told(self) -> Report | None:
+        """This server's report on the remote, as far as is known."""
+        return self._report
+
+    @property
     def failures(self) -> int:
         """Pushes that failed in a row."""
         return self._pushes.failures
@@ -115,11 +121,12 @@ class Publisher:
         """A decision that counts only once it has landed on the tip that it was made on."""
         self._proposal = (cluster, own.based_on if own is not None else None, reasons)
 
-    def publish(self, own: Copy | None, report: Report, *, flush: bool, waited_for: bool, gathering: bool) -> None:
+    def publish(self, own: Copy | None, report: Report, *, flush: bool, waited_for: bool, gathering: bool, riding: bool) -> None:
         """Start a push if there is something to say and the budget allows it.
 
         flush: whatever the budget. waited_for: other members wait for what this server has to say, so only the back-off counts.
         gathering: more of it is about to come; what is waited for then rests for up to `GATHER_SECONDS`.
+        riding: a report that nobody waits for rests for up to `RIDE_SECONDS`, as a push that carries it may come anyway.
         """
         self.next_in = None
         publications, sent = self._publications(own, report)
@@ -132,6 +139,8 @@ class Publisher:
         wait = self._pushes.wait(urgent=flush or waited_for or self._proposal is not None)
         if waited_for and gathering and not flush and self._proposal is None:
             wait = max(wait, self._unsaid_since + GATHER_SECONDS - now)
+        if riding and not waited_for and not flush and sent.cluster is None:
+            wait = max(wait, self._unsaid_since + RIDE_SECONDS - now)
         if wait > 0:
             self.next_in = wait
             return
