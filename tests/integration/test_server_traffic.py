@@ -265,22 +265,38 @@ def test_a_provider_toggles_under_load_through_the_mesh_and_nothing_is_lost(serv
     assert server.container("api").id == consumer
 
 
+def test_a_connection_kept_through_the_mesh_neither_holds_up_other_deploys_nor_is_cut_by_them(server: Server) -> None:
+    """A database pool: every reload of the sidecars and the host listener leaves its connection where it is."""
+    echo = server.app("1", needs={}, port=9000, env={"TCP_PORT": "9000"}, health={"tcp": True, "interval": "200ms", "retries": 10})
+    others = {"web": server.app("1", needs={}), "api": server.app("1")}
+    server.deploy({"echo": echo, **others}, "one")
+    with socket.create_connection(("127.0.0.1", server.port("echo")), timeout=10) as kept:
+        for version in ("2", "3"):
+            server.deploy({"echo": echo, "web": server.app(version, needs={}), "api": server.app("1")}, version, timeout=40)
+            kept.sendall(b"still there\n")
+            assert kept.recv(100) == b"still there\n"
+    assert server.get(port=server.port("web")).json["version"] == "3"
+
+
 def test_a_toggle_that_waits_for_old_workers_is_not_given_up_by_a_single_run(server: Server) -> None:
     """What held it ends by itself, so `--once` waits for it."""
-    server.deploy({"db": server.app("1", needs={}), "api": server.app("1", needs={})}, "one")
-    with socket.create_connection(("127.0.0.1", server.port("api"))) as kept:
-        server.deploy({"db": server.app("2", needs={}), "api": server.app("1", needs={})}, "two")
-        server.commit({"db": server.app("3", needs={}), "api": server.app("1", needs={})}, "three")
-        held = []
 
-        def let_go(effect: object) -> None:
-            held.append(effect)
+    def services(version: str) -> dict[str, object]:
+        return {
+            "chat": server.app("1", needs={}, public={**PUBLIC, "path": "/ws"}),
+            "web": server.app(version, needs={}, public=PUBLIC),
+        }
 
-        server.on_effect = let_go
-        server.run_until(lambda: "old nginx workers" in server.conditions(), 30, "a status that says what is waited for")
-        assert held == [], "nothing is started in a slot that an old worker may still reach"
-        timer = threading.Timer(1.0, kept.close)
-        timer.start()
-        server.settle()
-        timer.join()
-    assert server.get(port=server.port("db")).json["version"] == "3"
+    server.deploy(services("1"), "one")
+    kept = WebSocket(server.edge_port)
+    server.deploy(services("2"), "two")
+    server.commit(services("3"), "three")
+    begun: list[object] = []
+    server.on_effect = begun.append
+    server.run_until(lambda: "old nginx workers" in server.conditions(), 30, "a status that says what is waited for")
+    assert begun == [], "nothing is started in a slot that an old worker may still reach"
+    timer = threading.Timer(1.0, kept.close)
+    timer.start()
+    settled = server.settle()
+    timer.join()
+    assert server.get().json["version"] == "3", f"{settled}\n{server.story()}"
