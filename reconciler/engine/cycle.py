@@ -6,116 +6,50 @@ next pass finds.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
 
 from reconciler.engine.carrying import JOB as INSTANCE_JOB
 from reconciler.engine.carrying import Carrier
 from reconciler.engine.configuration import Configuration
+from reconciler.engine.copies import keep_copy, load_copy
 from reconciler.engine.following import Copy, follow
 from reconciler.engine.images import JOB as IMAGE_JOB
 from reconciler.engine.images import Images
 from reconciler.engine.observing import Observer
-from reconciler.engine.performer import Performer, Watch
-from reconciler.engine.ports import (
-    ClockPort,
-    DockerPort,
-    GitPort,
-    JobsPort,
-    JournalPort,
-    NginxPort,
-    ProberPort,
-    SecretsPort,
-    Snapshot,
-)
+from reconciler.engine.performer import Performer
+from reconciler.engine.ports import Snapshot
 from reconciler.engine.publishing import PUSH_JOB, Publisher
 from reconciler.engine.reports import read_reports
 from reconciler.engine.requests import wishes
+from reconciler.engine.standing import check_name, may_decide, sole
+from reconciler.engine.texts import Texts
 from reconciler.engine.times import Times
-from reconciler.errors import ReconcilerError, Stalled, Transient
+from reconciler.engine.world import Options, Outcome, World
+from reconciler.errors import ReconcilerError, Transient
 from reconciler.model.action import SignalInstance
 from reconciler.model.cluster import ClusterState, Decider
 from reconciler.model.desired import Desired
 from reconciler.model.identity import SLOTS
 from reconciler.model.observed import Elapsed, Observed
-from reconciler.model.policy import Policy
 from reconciler.model.report import Condition, Report
-from reconciler.model.routes import NginxConfig
 from reconciler.model.site import Site
 from reconciler.model.switched import Switched
 from reconciler.plan import facts
+from reconciler.plan.activity import kept_images, under_way
 from reconciler.plan.awaited import awaited, only_words
 from reconciler.plan.decide import decide
-from reconciler.plan.nginxes import Intended, configs
 from reconciler.plan.planner import plan, stalls
 from reconciler.plan.rebuild import unsettled
 from reconciler.plan.reporting import report as make_report
-from reconciler.plan.starting import ends_by_itself
 from reconciler.plan.wanted import wanted
-from reconciler.render.nginx import Rendered, render
 
 POLL_JOB = "poll"
 RECALL_JOB = "recall"
 GIT_LANE = "git"
 CLEAN_JOB = "clean images"
-CLUSTER_FILE = "cluster.json"
 DECISIONS_MOST = 20
 WORDS_SECONDS = 10.0
 FAST_POLL = 2.0
-ACTIVE = ("staging", "replacing", "switching", "draining")
-
-
-@dataclass(frozen=True)
-class World:
-    """Everything outside, as ports."""
-
-    docker: DockerPort
-    nginx: NginxPort
-    prober: ProberPort
-    secrets: SecretsPort
-    journal: JournalPort
-    clock: ClockPort
-    git: GitPort
-    jobs: JobsPort
-
-
-@dataclass(frozen=True)
-class Identity:
-    """This machine's random identity. `copied_from`: the one found in the state directory, which another machine had made."""
-
-    own: str
-    copied_from: str | None = None
-
-
-@dataclass(frozen=True)
-class Options:
-    """What an operator set, and what this machine is. `epoch` makes a fresh random epoch."""
-
-    identity: Identity
-    program: str
-    policy: Policy
-    epoch: Callable[[], str]
-    status: bool = True
-    refuse_rewrite: bool = False
-    pushes_per_minute: int = 6
-    watch: Watch = lambda when, effect: None
-    say: Callable[[str], None] = lambda line: None
-
-
-@dataclass
-class Outcome:
-    """What a pass came to. `busy`: something was begun or decided, look again soon. `next_in`: seconds until something is due.
-
-    `active`: rollouts under way, by service, with what they wait for; `problem`: why nothing could be done at all. `poll_in`:
-    seconds until the remote is worth asking again, sooner than usual: other members are about to say something.
-    """
-
-    busy: bool = False
-    next_in: float | None = None
-    active: Mapping[str, str] = field(default_factory=dict)
-    problem: ReconcilerError | None = None
-    poll_in: float | None = None
 
 
 class Cycle:
@@ -126,16 +60,16 @@ class Cycle:
         self._site = site
         self._options = options
         self._warnings: dict[str, str] = {}
-        self._rendered: dict[NginxConfig, Rendered] = {}
+        self._texts = Texts()
         self._times = Times(world.clock, world.journal)
         self._images = Images(world.docker, world.git, world.jobs)
         self._observer = Observer(world.docker, world.nginx, world.prober, world.secrets, site)
         performer = Performer(world.docker, world.nginx, options.watch, self._warn)
-        self._carrier = Carrier(performer, self._images, world.clock, world.jobs, self.render)
+        self._carrier = Carrier(performer, self._images, world.clock, world.jobs, self._texts.render)
         self._configuration = Configuration(site.server, options.policy, refuse_rewrite=options.refuse_rewrite)
         self._publisher = Publisher(world, site.server, options.pushes_per_minute, GIT_LANE)
         self._snapshot: Snapshot | None = None
-        self._own: Copy | None = self._load_own()
+        self._own: Copy | None = load_copy(world.journal, options.say)
         self._reports: Mapping[str, Report] = {}
         self._report: Report | None = None
         self._notices: dict[str, Condition] = {}
@@ -207,7 +141,8 @@ class Cycle:
         observed = self._observer.observe(desired, self.cluster, self._images.states(), self._carrier.heals(), dict(self._warnings))
         observed = self._with_start_errors(desired, observed)
         self.desired, self.observed = desired, observed
-        self._check_name(observed)
+        if not self._publisher.spoken:
+            check_name(self._site.server, self._options.identity, self._reports.get(self._site.server), observed)
         decided = self._decide_all(desired, observed)
         desired = self.desired  # deciding may have needed other revisions' specs
         cluster = self.cluster
@@ -215,7 +150,7 @@ class Cycle:
             self._publish(flush)
             return Outcome(next_in=self._publisher.next_in, problem=self._unpublished(), poll_in=FAST_POLL)
         elapsed = self._elapsed(cluster, observed)
-        intended = self._intended(desired, cluster, observed)
+        intended = self._texts.intended(desired, cluster, observed, self._site)
         actions = plan(desired, cluster, observed, elapsed, self._site, intended)
         pids = self._observer.nginx_pids(observed)
         healing = frozenset(w.instance.name for w in wanted(desired, cluster, observed) if not w.gated)
@@ -229,34 +164,14 @@ class Cycle:
         return Outcome(
             busy=bool(carried.begun) or decided,
             next_in=min(waits, default=None),
-            active=_active(cluster),
+            active=under_way(cluster),
             problem=self.poll_error,
             poll_in=FAST_POLL if self._awaits_others(cluster) else None,
         )
 
-    def _check_name(self, observed: Observed) -> None:
-        """Two machines with one name would undo each other's work (FAULTS 6). Raises Stalled, naming the other one.
-
-        A report with another identity is this machine's own past when its containers are here (the state directory was lost), and
-        another machine's when they are not, or when the state directory is a copy.
-        """
-        told = self._reports.get(self._site.server)
-        if told is None or told.instance == self._options.identity.own or not told.instances:
-            return
-        if observed.containers and self._options.identity.copied_from is None:
-            return
-        if self._report is not None and self._publisher.spoken:
-            return
-        raise Stalled(
-            f"another machine (instance {told.instance}) reports as {self._site.server}; this one (instance "
-            f"{self._options.identity.own}) does nothing. Give this server another name, or, if the other one is gone for good, "
-            f"delete the branch status/{self._site.server}",
-            reason="NameTaken",
-        )
-
     def _awaits_others(self, cluster: ClusterState) -> bool:
         """A rollout among several, or a newcomer that is not a member yet."""
-        return (len(cluster.members) > 1 and bool(_active(cluster))) or self._site.server not in cluster.members
+        return (len(cluster.members) > 1 and bool(under_way(cluster))) or self._site.server not in cluster.members
 
     def _with_start_errors(self, desired: Desired, observed: Observed) -> Observed:
         errors = dict(self._carrier.start_errors())
@@ -336,6 +251,11 @@ class Cycle:
             self.poll()
         return desired
 
+    def _keep(self, own: Copy) -> None:
+        """Remember, durably, before anything is done because of it."""
+        self._own = own
+        keep_copy(self._world.journal, own)
+
     # Deciding
 
     def _decide_all(self, desired: Desired, observed: Observed) -> bool:
@@ -360,11 +280,11 @@ class Cycle:
             if cluster is not None and decision.cluster == cluster:
                 self._words_since = None
                 return decided
-            if cluster is not None and not self._sole(cluster) and self._mere_words(cluster, decision.cluster):
+            if cluster is not None and not self._sole() and self._mere_words(cluster, decision.cluster):
                 return decided
             for reason in decision.reasons:
                 self._options.say(reason)
-            if not self._sole(cluster):
+            if not self._sole():
                 self._publisher.propose(decision.cluster, self._own, decision.reasons)
                 return decided
             decided = True
@@ -389,29 +309,18 @@ class Cycle:
     def _may_decide(self, cluster: ClusterState | None) -> bool:
         if self._configuration.held is not None:
             return False
-        if cluster is not None and not self._may_decide_in(cluster):
+        behind = self._snapshot is not None and self._snapshot.behind
+        if cluster is not None and not may_decide(self._site.server, self._options.program, cluster, behind=behind):
             return False
         return not self._publisher.proposing
 
-    def _may_decide_in(self, cluster: ClusterState) -> bool:
-        """Members decide, unless their view or their program is older than the one that decided last (DESIGN section 6, Time)."""
-        if self._site.server not in cluster.members:
-            return False
-        if self._snapshot is not None and self._snapshot.behind and len(cluster.members) > 1:
-            return False
-        return _version(self._options.program) >= _version(cluster.decided_by.program)
-
-    def _sole(self, cluster: ClusterState | None) -> bool:
-        """A sole member decides locally, once `members: [it]` has landed on the remote (DESIGN section 5)."""
-        if not self._options.status:
-            return True
-        own = self._own
-        return cluster is not None and cluster.members == (self._site.server,) and own is not None and own.based_on is not None
+    def _sole(self) -> bool:
+        return not self._options.status or sole(self._site.server, self._own)
 
     # Reporting
 
     def _make_report(self, desired: Desired, cluster: ClusterState | None, observed: Observed) -> Report:
-        intended = self._intended(desired, cluster, observed) if cluster is not None else {}
+        intended = self._texts.intended(desired, cluster, observed, self._site) if cluster is not None else {}
         troubles = (*self._notices.values(), *self._carrier.conditions(), *self._configuration.conditions())
         previous = self._report or self._reports.get(self._site.server)
         made = make_report(
@@ -451,26 +360,6 @@ class Cycle:
             "status/* branches, set `status: {remote: ...}` to a repository that it may write, or `status: off`"
         )
 
-    # Nginx
-
-    def render(self, config: NginxConfig) -> Rendered:
-        """Render, remembering the result: the same configuration is asked for in every pass."""
-        found = self._rendered.get(config)
-        if found is None:
-            found = self._rendered[config] = render(config)
-        return found
-
-    def _intended(self, desired: Desired, cluster: ClusterState, observed: Observed) -> dict[str, Intended]:
-        now = configs(desired, cluster, observed, self._site)
-        up = configs(desired, cluster, observed, self._site, assume_up=True)
-        intended = {
-            name: Intended(config, self.render(config).fingerprint, self.render(up[name]).fingerprint)
-            for name, config in now.items()
-        }
-        current = {*now.values(), *up.values()}
-        self._rendered = {config: text for config, text in self._rendered.items() if config in current}
-        return intended
-
     def _switched(self, outcomes: Sequence[Switched], pids: Mapping[str, int]) -> None:
         self._observer.switched(tuple(outcomes), pids)
         times = [outcome.verified_ms for outcome in outcomes if outcome.verified_ms is not None]
@@ -497,7 +386,7 @@ class Cycle:
         retrying = any(state.held for state in cluster.services.values()) or any(
             i.status == "failed" for i in observed.images.values()
         )
-        if waiting or _active(cluster):
+        if waiting or under_way(cluster):
             return 0.5
         return 5.0 if retrying or self._configuration.held is not None else None
 
@@ -510,52 +399,8 @@ class Cycle:
             for replica in range(1, s.replicas + 1)
         }
         service = instances.get(name, name)
-        self._warnings[service] = words
-        self._options.say(words)
-
-    def _keep(self, own: Copy) -> None:
-        """Remember, durably, before anything is done because of it."""
-        self._own = own
-        document = {
-            "based_on": own.based_on,
-            "reasons": list(own.reasons),
-            "cluster": own.cluster.model_dump(mode="json", by_alias=True),
-        }
-        self._world.journal.write(CLUSTER_FILE, json.dumps(document, indent=1).encode())
-
-    def _load_own(self) -> Copy | None:
-        data = self._world.journal.read(CLUSTER_FILE)
-        if data is None:
-            return None
-        try:
-            document = json.loads(data)
-            return Copy(ClusterState.model_validate(document["cluster"]), document["based_on"], tuple(document["reasons"]))
-        except (ValueError, KeyError, TypeError):
-            self._options.say(f"{CLUSTER_FILE} in the state directory is damaged; going on from the remote's cluster state")
-            return None
-
-
-def _version(program: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in program.split(".") if part.isdigit())
-
-
-def kept_images(desired: Desired, cluster: ClusterState) -> frozenset[str]:
-    """Images that clean-up leaves alone although no container uses them: tags and ids."""
-    services = (*desired.services.values(), *desired.library.values())
-    keep = {service.spec.build.tag for service in services if service.spec.build is not None}
-    for state in cluster.services.values():
-        images = (state.live and state.live.image, state.previous and state.previous.image, state.rollout and state.rollout.image)
-        keep |= {image for image in images if image}
-    return frozenset(keep)
-
-
-def _active(cluster: ClusterState) -> Mapping[str, str]:
-    """Rollouts under way, and those that begin as soon as something has ended, by service."""
-    found = {}
-    for name, state in cluster.services.items():
-        rollout = state.rollout
-        if rollout is not None and rollout.phase in ACTIVE:
-            found[name] = f"{rollout.phase}" + (f": {rollout.reason}" if rollout.reason else "")
-        elif state.held is not None and ends_by_itself(state.held):
-            found[name] = state.held
-    return found
+        if words:
+            self._warnings[service] = words
+            self._options.say(words)
+        else:
+            self._warnings.pop(service, None)

@@ -20,11 +20,11 @@ from apscheduler.schedulers.background import BackgroundScheduler
 from watchfiles import watch as watch_files
 
 from reconciler.effects.journal import StateLock
-from reconciler.engine.cycle import Outcome
 from reconciler.engine.loop import Wake
 from reconciler.engine.performer import Watch
 from reconciler.engine.settings import Settings
 from reconciler.engine.wiring import Wired, repository_url, wire
+from reconciler.engine.world import Outcome
 from reconciler.errors import ReconcilerError, Stalled
 
 LONGEST_SLEEP = 10.0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from itertools import zip_longest
 
 from reconciler.model import effect as e
 from reconciler.model.action import (
@@ -38,8 +39,8 @@ def steps(action: Action, render: Render) -> Iterator[Effect]:
         case SignalInstance():
             yield e.Signal(container=action.id, signal=action.signal)
         case RemoveInstance():
-            for identity in action.ids:
-                yield e.Stop(container=identity, name=action.name, grace=action.grace)
+            for identity, name in zip_longest(action.ids, action.names, fillvalue=action.name):
+                yield e.Stop(container=identity, name=name, grace=action.grace)
                 if identity == action.ids[-1]:
                     # Before its container goes: after that, nothing would tell a later run that the configuration is left over.
                     yield e.ForgetConfig(name=f"{action.name}_sidecar")

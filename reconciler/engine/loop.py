@@ -7,8 +7,9 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from reconciler.engine.cycle import Cycle, Outcome
+from reconciler.engine.cycle import Cycle
 from reconciler.engine.jobs import ThreadJobs
+from reconciler.engine.world import Outcome
 from reconciler.errors import Transient
 
 IDLE = 0.2

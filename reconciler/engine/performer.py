@@ -15,7 +15,7 @@ Watch = Callable[[str, Effect], None]
 
 
 class Performer:
-    """`warn` gets (container name, words) for what went well but not as it should, such as exit 137."""
+    """`warn` gets (container name, words) for what went well but not as it should, such as exit 137; no words when it did."""
 
     def __init__(self, docker: DockerPort, nginx: NginxPort, watch: Watch, warn: Callable[[str, str], None]) -> None:
         self._docker = docker
@@ -82,6 +82,8 @@ class Performer:
                 f"{effect.name} ignored its stop signal for {effect.grace:.0f} s and was killed (exit 137): "
                 "handle the signal, or set `init: true` or `stop_signal`",
             )
+        elif code is not None:
+            self._warn(effect.name, "")
 
     def _switch(self, effect: e.Switch, pids: Mapping[str, int]) -> Sequence[Switched]:
         targets = [(target, pids[target.name]) for target in effect.targets if target.name in pids]

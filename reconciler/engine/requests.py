@@ -10,13 +10,13 @@ import json
 from collections.abc import Iterable
 from pathlib import Path
 
+from reconciler.engine.copies import CLUSTER_FILE
 from reconciler.engine.ports import JournalPort
 from reconciler.errors import Transient
 from reconciler.model.cluster import ClusterState
 from reconciler.plan.step import retry_wish
 
 RETRY_FILE = "retry.json"
-CLUSTER_FILE = "cluster.json"
 
 
 def wishes(journal: JournalPort, cluster: ClusterState | None) -> tuple[str, ...]:

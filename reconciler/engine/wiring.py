@@ -17,13 +17,14 @@ from reconciler.effects.journal import Journal
 from reconciler.effects.nginx import Nginx
 from reconciler.effects.probes import Inside, Prober
 from reconciler.effects.secrets import SecretsDirectory, machine_key
-from reconciler.engine.cycle import Cycle, Identity, Options, World
+from reconciler.engine.cycle import Cycle
 from reconciler.engine.faults import StepwiseJournal, StepwiseRepository, requested
 from reconciler.engine.jobs import ThreadJobs
 from reconciler.engine.performer import Watch
 from reconciler.engine.ports import JournalPort
 from reconciler.engine.repository import Repository
 from reconciler.engine.settings import Settings, StatusSettings, environment
+from reconciler.engine.world import Identity, Options, World
 from reconciler.errors import Invalid, Problem
 from reconciler.model.policy import Policy, read_policy
 from reconciler.model.site import Site

@@ -72,6 +72,7 @@ class RemoveInstance(Model):
     kind: Literal["remove_instance"] = "remove_instance"
     name: str
     ids: tuple[str, ...]
+    names: tuple[str, ...] = ()  # of the containers, in the order of `ids`, for people
     grace: float
     cause: str
 

@@ -104,4 +104,6 @@ def _drain(
 def _remove(instance: InstanceKey, observed: Observed, grace: float, cause: str) -> RemoveInstance:
     found: list[Container] = [c for c in observed.containers if c.instance == instance]
     ordered = sorted(found, key=lambda c: c.labels.role != "application")
-    return RemoveInstance(name=instance.name, ids=tuple(c.id for c in ordered), grace=grace, cause=cause)
+    return RemoveInstance(
+        name=instance.name, ids=tuple(c.id for c in ordered), names=tuple(c.name for c in ordered), grace=grace, cause=cause
+    )

@@ -27,12 +27,13 @@ from reconciler.effects.git import GitRepository
 from reconciler.effects.journal import Journal
 from reconciler.effects.probes import Target
 from reconciler.effects.secrets import SecretsDirectory, machine_key
-from reconciler.engine.cycle import Cycle, Identity, Options, World
+from reconciler.engine.cycle import Cycle
 from reconciler.engine.jobs import ThreadJobs
 from reconciler.engine.loop import Wake, until_settled
 from reconciler.engine.repository import Repository
 from reconciler.engine.settings import Settings, read_settings
 from reconciler.engine.wiring import git_settings, site, wire
+from reconciler.engine.world import Identity, Options, World
 from reconciler.model.effect import SwitchTarget
 from reconciler.model.observed import Gate, NginxState
 from reconciler.model.policy import Policy
@@ -44,7 +45,7 @@ from tests.waiting import eventually
 
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(1800)]
 
-PASSES = 20
+PASSES = 5 if os.environ.get("BENCH") == "quick" else 20
 PER_PROJECT = 5
 """Services in a project: all but one have a sidecar, so 9 containers."""
 

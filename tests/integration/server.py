@@ -23,10 +23,10 @@ import pytest
 import yaml
 from docker.models.containers import Container as ByHand
 
-from reconciler.engine.cycle import Outcome
 from reconciler.engine.loop import Settled, Wake, until_settled
 from reconciler.engine.settings import Settings, StatusSettings
 from reconciler.engine.wiring import Wired, wire
+from reconciler.engine.world import Outcome
 from reconciler.model.cluster import ClusterState
 from reconciler.model.effect import Effect
 from reconciler.model.identity import ServiceKey

@@ -1,0 +1,33 @@
+"""What a decision is in the middle of, and what it still needs, read off the cluster state."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from reconciler.model.cluster import ClusterState
+from reconciler.model.desired import Desired
+from reconciler.plan.starting import ends_by_itself
+
+ACTIVE = ("staging", "replacing", "switching", "draining")
+
+
+def under_way(cluster: ClusterState) -> Mapping[str, str]:
+    """Rollouts under way, and those that begin as soon as something has ended, by service."""
+    found = {}
+    for name, state in cluster.services.items():
+        rollout = state.rollout
+        if rollout is not None and rollout.phase in ACTIVE:
+            found[name] = f"{rollout.phase}" + (f": {rollout.reason}" if rollout.reason else "")
+        elif state.held is not None and ends_by_itself(state.held):
+            found[name] = state.held
+    return found
+
+
+def kept_images(desired: Desired, cluster: ClusterState) -> frozenset[str]:
+    """Images that clean-up leaves alone although no container uses them: tags and ids."""
+    services = (*desired.services.values(), *desired.library.values())
+    keep = {service.spec.build.tag for service in services if service.spec.build is not None}
+    for state in cluster.services.values():
+        images = (state.live and state.live.image, state.previous and state.previous.image, state.rollout and state.rollout.image)
+        keep |= {image for image in images if image}
+    return frozenset(keep)
