@@ -48,6 +48,7 @@ class Bed:
         self._local = {name: self.client.reach(member.address) for name, member in self.members.items()}
         self._remotes = 0
         self._written: dict[str, int] = {}
+        self._services: set[str] = set()
         self.remote: Remote
         self.started_s = self._start_engines()
 
@@ -156,6 +157,7 @@ class Bed:
         if cluster is not None:
             files["cluster.yaml"] = json.dumps(cluster, indent=1)
         if services is not None:
+            self._services = {f"{PROJECT}/{ENV}/{name}" for name in services}
             project = {"project": {"name": PROJECT, "services": dict(services)}}
             files[f"projects/{PROJECT}/{ENV}.yaml"] = json.dumps(project, indent=1)
         return self.remote.commit(files, message)
@@ -180,6 +182,8 @@ class Bed:
     def converged(self, revision: str | None = None, members: Iterable[str] | None = None) -> bool:
         """Every rollout has ended, at this revision, and every member serves the last generation."""
         cluster = self.cluster()
+        if set(cluster.services) != self._services:
+            return False
         if revision is not None and cluster.config != revision:
             return False
         if members is not None and cluster.members != tuple(sorted(members)):
