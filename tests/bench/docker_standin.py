@@ -152,7 +152,8 @@ class Answers(BaseHTTPRequestHandler):
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(data)))
         self.end_headers()
-        self.wfile.write(data)
+        if data:
+            self.wfile.write(data)
 
     def _events(self) -> None:
         """A stream in which nothing ever happens, until the client goes."""
