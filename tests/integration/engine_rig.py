@@ -28,6 +28,11 @@ class Engine:
         _run("ip", "-n", self._namespace, "link", "set", "lo", "up")
 
     @property
+    def inside(self) -> tuple[str, ...]:
+        """What to put before a command that is to run where its containers can be reached."""
+        return ("nsenter", f"--net=/var/run/netns/{self._namespace}", "--")
+
+    @property
     def client(self) -> docker.DockerClient:
         return docker.DockerClient(base_url=self.url, timeout=60)
 
@@ -38,7 +43,7 @@ class Engine:
             # Not `ip netns exec`: that hides the control groups.
             self._process = subprocess.Popen(
                 [
-                    *("nsenter", f"--net=/var/run/netns/{self._namespace}", "dockerd", f"--host={self.url}"),
+                    *(*self.inside, "dockerd", f"--host={self.url}"),
                     *(f"--{option}={self._directory / name}" for option, name in places.items()),
                 ],
                 stdout=log,

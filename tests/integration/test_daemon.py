@@ -24,7 +24,7 @@ from tests.integration.docker_rig import Relay
 from tests.integration.engine_rig import Engine
 from tests.integration.images import Images
 from tests.integration.kill_rig import Patient, clients
-from tests.integration.program import Program
+from tests.integration.program import ENTRY, Program
 from tests.integration.server import Server, one_server  # noqa: F401 - the fixture `server`
 from tests.remote import Remote
 from tests.waiting import eventually
@@ -36,11 +36,13 @@ RARELY = {"poll_interval": "1h"}
 
 
 @contextmanager
-def daemon(server: Server, settings: Mapping[str, Any] = RARELY, env: Mapping[str, str] | None = None) -> Iterator[Program]:
+def daemon(
+    server: Server, settings: Mapping[str, Any] = RARELY, env: Mapping[str, str] | None = None, before: tuple[str, ...] = ()
+) -> Iterator[Program]:
     """`reconcile run` with a settings file. It has begun when this returns, and is killed at the end if it still runs."""
     _write_settings(server, settings)
     server.settings.local_dir.mkdir(exist_ok=True)
-    with Program(server, "run", "--config", str(_settings_file(server)), env=env) as program:
+    with Program(server, "run", "--config", str(_settings_file(server)), env=env, entry=(*before, *ENTRY)) as program:
         program.says("reconciling")
         yield program
 
@@ -165,7 +167,7 @@ def test_docker_gone_and_back_is_said_once_and_what_was_live_is_back(
         image_store.copy(docker_client, engine.client, (images.nginx, images.app))
         scope = Scope(engine.client, "test-engine")
         server = Server(scope, images, git_remote, tmp_path, free_port, docker_url=engine.url)
-        with daemon(server) as program:
+        with daemon(server, before=engine.inside) as program:
             for version in ("1", "2"):
                 server.commit({"web": server.app(version)}, version)
                 wanted = {"web", "web_sidecar"} if version == "1" else {"web_secondary", "web_secondary_sidecar"}
