@@ -107,7 +107,7 @@ def test_a_zone_of_another_size_has_another_name() -> None:
 @pytest.mark.parametrize(
     "directive",
     [
-        "keepalive_min_timeout 1s;",
+        "keepalive_min_timeout 5s;",
         "worker_shutdown_timeout 60000ms;",
         "client_header_timeout 10s;",
         "lingering_timeout 1s;",
