@@ -148,7 +148,9 @@ class Cycle:
         cluster = self.cluster
         if cluster is None:
             self._publish(flush)
-            return Outcome(next_in=self._publisher.next_in, problem=self._unpublished(), poll_in=FAST_POLL)
+            found = unsettled({self._site.server: self._report}) if self._report is not None else ()
+            waiting = dict.fromkeys(found, "found running: its health gate tells whether it is live")
+            return Outcome(next_in=self._publisher.next_in, active=waiting, problem=self._unpublished(), poll_in=FAST_POLL)
         elapsed = self._elapsed(cluster, observed)
         intended = self._texts.intended(desired, cluster, observed, self._site)
         actions = plan(desired, cluster, observed, elapsed, self._site, intended)

@@ -168,5 +168,6 @@ def _probe(target: GateTarget) -> Target:
     if container.status in ("exited", "dead"):
         ended = f"exited with code {container.exit_code}"
     elif container.restarts >= CRASHES:
-        ended = f"crashed {container.restarts} times, the last time with code {container.exit_code}"
+        code = f", the last time with code {container.exit_code}" if container.exit_code is not None else ""
+        ended = f"crashed {container.restarts} times{code}"
     return Target(health=target.health, address=target.owner.address, port=target.port, pid=container.pid, ended=ended)
