@@ -88,5 +88,8 @@ def follow(remote: bytes | None, remote_oid: str | None, own: Copy | None, *, ep
 
 
 def _ours(found: ClusterState, own: ClusterState) -> bool:
-    """Whether the remote's older state is a push of this server's that landed without its knowledge, so that nothing was lost."""
-    return found.decided_by.server == own.decided_by.server and found.members == own.members
+    """Whether the remote's older state is a push of this server's that landed without its knowledge, so that nothing was lost.
+
+    Only a sole member decides ahead of the remote. Among several, what one has followed had landed: an older state is a rewound one.
+    """
+    return found.decided_by.server == own.decided_by.server and found.members == (found.decided_by.server,)

@@ -28,6 +28,8 @@ Service = Mapping[str, Any]
 PROJECT, ENV = "shop", "prod"
 NAMES = ("a", "b", "c")
 QUICK = {"http": "/up", "interval": "300ms", "timeout": "2s", "retries": 20}
+SLOW_START = {"health": {**QUICK, "start_period": "30s"}, "env": {"START_DELAY": "5"}}
+"""For a service that is staged for a while, even where the machine is slow."""
 SETTLED = ("done", "aborted")
 
 
@@ -123,7 +125,7 @@ class Bed:
     def app(self, version: str = "1", **given: object) -> dict[str, Any]:
         """The test application as a service. `env` is added to its VERSION."""
         env = {"VERSION": version, **given.pop("env", {})}  # type: ignore[dict-item]
-        return {"image": self.images.app, "port": 8080, "health": QUICK, "env": env, "drain": {"timeout": "20s"}, **given}
+        return {"image": self.images.app, "port": 8080, "health": QUICK, "drain": {"timeout": "20s"}, **given, "env": env}
 
     def web(self, version: str = "1", **given: object) -> dict[str, Any]:
         """A public one."""

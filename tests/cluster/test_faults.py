@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.cluster.bed import Bed
+from tests.cluster.bed import SLOW_START, Bed
 
 pytestmark = [pytest.mark.docker, pytest.mark.slow]
 BOTH = {"servers_count": 2}
@@ -150,8 +150,7 @@ def test_the_git_host_is_away_in_the_middle_of_a_rollout(two: Bed) -> None:
 def test_a_newcomer_in_the_middle_of_a_rollout_joins_without_a_loss(two: Bed) -> None:
     bed = two
     with bed.load("a", "b") as traffic:
-        slow = {"START_DELAY": "4"}
-        bed.commit({"web": bed.web("2", env=slow, **BOTH)}, "Bump web to 2", bed.inventory("a", "b", "c", ack_timeout=QUICKLY))
+        bed.commit({"web": bed.web("2", **SLOW_START, **BOTH)}, "Bump web to 2", bed.inventory("a", "b", "c", ack_timeout=QUICKLY))
         bed.eventually(lambda: bed.rollout("web").startswith("staging"), 30, "the rollout to begin")
         bed.run("c")
         third = bed.commit({"web": bed.web("3", servers_count=3)}, "On three servers")

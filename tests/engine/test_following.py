@@ -50,7 +50,8 @@ def test_a_push_of_its_own_whose_outcome_was_unknown_loses_nothing() -> None:
     assert chosen(state(6), own) == (own.cluster, None)
 
 
-@pytest.mark.parametrize("remote", [None, b"", b"]garbage[", b"schema: 1\n", state(3, server="b", members=("a", "b"))])
+@pytest.mark.parametrize("remote", [None, b"", b"]garbage[", b"schema: 1\n", state(3, server="b", members=("a", "b")),
+                                    state(3, members=("a", "b"))])  # fmt: skip
 def test_a_lost_damaged_or_rewound_one_is_rebuilt_under_a_new_epoch_and_said(remote: ClusterState | bytes | None) -> None:
     """FAULTS 35: nobody may count an old acknowledgement for the rebuilt state."""
     own = Copy(state(7, members=("a", "b")), "old")

@@ -1,0 +1,95 @@
+"""The status branches among several servers: quiet when nothing happens, mended when meddled with, one machine for each name."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.cluster.bed import SLOW_START, Bed
+
+pytestmark = [pytest.mark.docker, pytest.mark.slow]
+BOTH = {"servers_count": 2}
+
+
+@pytest.fixture
+def two(bed: Bed) -> Bed:
+    """Two servers that serve version 1."""
+    bed.run("a", "b")
+    bed.deploy({"web": bed.web("1", **BOTH)}, "First", bed.inventory("a", "b"), "a", "b")
+    bed.eventually(lambda: bed.server("a").version() == bed.server("b").version() == "1", 10, "both edges to serve")
+    return bed
+
+
+def polls(bed: Bed, more: int) -> None:
+    """Waits until the servers have come to the Git host so many times more."""
+    until = bed.git_host.fetches + more
+    bed.eventually(lambda: bed.git_host.fetches >= until, 120, f"{more} more polls")
+
+
+def test_a_steady_state_pushes_nothing_and_touches_no_container(two: Bed) -> None:
+    bed = two
+    bed.eventually(lambda: "Reconciled" in {c.reason for n in ("a", "b") for c in bed.report(n).conditions}, 30, "the last words")
+    polls(bed, 12)  # reports that nobody waits for have gone by now
+    before = bed.git_host.pushes, [bed.server(name).ids() for name in ("a", "b")], bed.remote.branches()
+    polls(bed, 30)
+    assert (bed.git_host.pushes, [bed.server(name).ids() for name in ("a", "b")], bed.remote.branches()) == before
+
+
+def test_a_rewound_decision_is_noticed_and_what_runs_stays(two: Bed) -> None:
+    bed = two
+    old = bed.remote.tip("status/cluster")
+    second = bed.commit({"web": bed.web("2", **BOTH)}, "Bump web to 2")
+    bed.settle(second, "a", "b")
+    before = {name: bed.server(name).ids("shop_prod_web") for name in ("a", "b")}
+    epoch = bed.cluster().epoch
+    with bed.load("a", "b") as traffic:
+        bed.remote.move("status/cluster", old)
+        bed.eventually(lambda: bed.cluster().epoch != epoch, 60, "a new epoch")
+        bed.settle(second, "a", "b")
+        assert {name: bed.server(name).ids("shop_prod_web") for name in ("a", "b")} == before
+        assert any("rewound" in line for line in bed.decisions()), bed.decisions()
+        bed.nothing_lost(traffic.stop())
+
+
+def test_a_second_machine_with_a_servers_name_does_nothing_and_names_the_first(two: Bed) -> None:
+    bed = two
+    first = bed.report("a").instance
+    impostor = bed.server("c")
+    impostor.settings["server"] = "a"
+    impostor.run()
+    impostor.says(first, 60)
+    assert impostor.ids() == {}
+    second = bed.commit({"web": bed.web("2", **BOTH)}, "Bump web to 2")
+    bed.settle(second, "a", "b")
+    assert bed.report("a").instance == first
+    assert impostor.ids() == {}
+
+
+def test_a_server_that_dies_while_it_stages_holds_up_the_switch_until_it_is_back(two: Bed) -> None:
+    bed = two
+    live = bed.server("a").ids("shop_prod_web")
+    with bed.load("a") as traffic:
+        second = bed.commit({"web": bed.web("2", **SLOW_START, **BOTH)}, "Bump web to 2")
+        bed.eventually(lambda: "shop_prod_web_secondary" in bed.server("b").ids(), 60, "b to stage")
+        bed.server("b").power_off()
+        bed.eventually(lambda: "ready" in {entry.phase for entry in bed.report("a").instances}, 60, "a to vote")
+        lost = traffic.now.failed
+        assert bed.live("web") == {"a": "primary", "b": "primary"}
+        assert live.items() <= bed.server("a").ids("shop_prod_web").items()
+        bed.server("b").power_on()
+        bed.settle(second, "a", "b", seconds=150)
+        seen = traffic.stop()
+    assert seen.failed <= max(lost, 6), seen.errors
+    assert bed.server("a").version() == bed.server("b").version() == "2", bed.story()
+
+
+def test_the_first_server_of_a_service_leaves_the_inventory_while_its_daemon_is_dead(two: Bed) -> None:
+    """The operator's word that no traffic enters there: nobody waits for it."""
+    bed = two
+    with bed.load("b") as traffic:
+        bed.server("a").kill()
+        out = bed.commit({"web": bed.web("1", servers_count=1)}, "a is out", bed.inventory("b"))
+        bed.settle(out, "b")
+        assert set(bed.live("web")) == {"b"}
+        third = bed.commit({"web": bed.web("2", servers_count=1)}, "Bump web to 2")
+        bed.settle(third, "b")
+        bed.nothing_lost(traffic.stop())
