@@ -90,6 +90,6 @@ def follow(remote: bytes | None, remote_oid: str | None, own: Copy | None, *, ep
 def _ours(found: ClusterState, own: ClusterState) -> bool:
     """Whether the remote's older state is a push of this server's that landed without its knowledge, so that nothing was lost.
 
-    Only a sole member decides ahead of the remote. Among several, what one has followed had landed: an older state is a rewound one.
+    Only a sole member decides ahead of the remote. Among several, what one follows has landed: an older one was rewound.
     """
     return found.decided_by.server == own.decided_by.server and found.members == (found.decided_by.server,)
