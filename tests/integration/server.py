@@ -23,6 +23,7 @@ import pytest
 import yaml
 from docker.models.containers import Container as ByHand
 
+from reconciler.engine.cycle import POLL_JOB
 from reconciler.engine.loop import Settled, Wake, until_settled
 from reconciler.engine.settings import Settings, StatusSettings
 from reconciler.engine.wiring import Wired, wire
@@ -39,8 +40,10 @@ from tests.waiting import eventually
 
 ENV = "prod"
 SOCKET = "unix:///var/run/docker.sock"
-QUICK = {"http": "/up", "interval": "200ms", "timeout": "1s", "retries": 10}
-"""A health gate that passes within half a second of a healthy start, and fails after two seconds of failures."""
+QUICK = {"http": "/up", "interval": "200ms", "timeout": "2s", "retries": 75}
+"""A health gate that passes within half a second of a healthy start, on a loaded machine too, where starting takes seconds."""
+FAILING = {**QUICK, "start_period": "3s", "retries": 5}
+"""For an application that fails it: over after four seconds, when it has begun to listen."""
 
 Service = Mapping[str, Any]
 
@@ -137,6 +140,9 @@ class Server:
 
     def settle(self, timeout: float = 60.0) -> Settled:
         """`reconcile --once`: passes until nothing is left to do now. Fails when rollouts are still under way after `timeout` s."""
+        while self.wired.jobs.running(POLL_JOB):
+            self.step()  # one that is under way may have begun before the commit that is waited for
+            self.wake.wait(0.1)
         settled = until_settled(self.wired.cycle, self.wired.jobs, self.wake, timeout=timeout, progress=lambda outcome: None)
         assert not settled.timed_out, f"not settled in {timeout:g} s: {settled.outcome}\n" + self.story()
         return settled

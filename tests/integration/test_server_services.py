@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.server import Server, one_server  # noqa: F401 - the fixture `server`
+from tests.integration.server import FAILING, Server, one_server  # noqa: F401 - the fixture `server`
 
 pytestmark = pytest.mark.docker
 
@@ -24,7 +24,7 @@ def with_dockerfile(server: Server, name: str, lines: str) -> None:
 
 
 def test_every_kind_of_health_gate_passes_and_fails(server: Server) -> None:
-    timing = {"interval": "200ms", "timeout": "2s", "retries": 8}
+    timing = {"interval": "200ms", "timeout": "5s", "retries": 75}
     check = ["python3", "-c", "import urllib.request as u; u.urlopen('http://127.0.0.1:8080/up', timeout=1)"]
     with_dockerfile(server, "Dockerfile.checked", f'HEALTHCHECK --interval=1s --retries=2 CMD {" ".join(check[:2])} "{check[2]}"')
     built = {key: value for key, value in server.app("1").items() if key != "image"}
@@ -44,7 +44,14 @@ def test_every_kind_of_health_gate_passes_and_fails(server: Server) -> None:
         "a-command": {"FAIL_HEALTH": "1"},
         "a-docker": {"FAIL_HEALTH": "1"},
     }
-    server.deploy({name: {**service, "env": {"VERSION": "2", **harm[name]}} for name, service in good.items()}, "bad")
+    soon = {"start_period": "3s", "retries": 5}
+    server.deploy(
+        {
+            name: {**service, "env": {"VERSION": "2", **harm[name]}, "health": {**service["health"], **soon}}
+            for name, service in good.items()
+        },
+        "bad",
+    )
     assert server.ids() == before
     reasons = {name: server.cluster().services[str(server.key(name))].rejected for name in good}
     assert all(reasons.values()), reasons
@@ -111,7 +118,7 @@ def test_a_stateful_service_is_recreated_and_keeps_its_data(server: Server) -> N
         assert server.slot("db") == "primary" and server.get().json["version"] == "2"
         assert read(server, "db") == "precious"
 
-        server.commit({"db": stateful(server, "3", env={"FAIL_HEALTH": "1"})}, "bad")
+        server.commit({"db": stateful(server, "3", env={"FAIL_HEALTH": "1"}, health=FAILING)}, "bad")
         server.run_until(lambda: "Stalled" in server.conditions(), 40, "the status to say that it is stalled")
         assert "rollback" in server.conditions()
 
@@ -127,7 +134,7 @@ def test_a_failed_update_of_a_stateful_service_goes_back_if_that_is_asked_for(se
     back = {"rollout": {"rollback": "image"}}
     server.deploy({"db": stateful(server, "1", **back)}, "one")
     write(server, "db", "precious")
-    server.deploy({"db": stateful(server, "2", env={"FAIL_HEALTH": "1"}, **back)}, "bad")
+    server.deploy({"db": stateful(server, "2", env={"FAIL_HEALTH": "1"}, health=FAILING, **back)}, "bad")
     assert server.get().json["version"] == "1" and read(server, "db") == "precious"
     rejected = server.cluster().services[str(server.key("db"))].rejected
     assert rejected is not None and "500" in rejected.reason

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from tests.integration.server import Server, one_server  # noqa: F401 - the fixture `server`
+from tests.integration.server import FAILING, Server, one_server  # noqa: F401 - the fixture `server`
 
 pytestmark = pytest.mark.docker
 
@@ -187,7 +187,9 @@ def test_the_edge_routes_by_host_and_longest_prefix_and_says_what_is_wrong(serve
         "web": server.app("web", public=PUBLIC),
         "api": server.app("api", public={"hosts": ["shop.example"], "path": "/api", "rewrite": "/"}),
         "one": server.app("one", public=[{"hosts": ["shop.example"], "path": "/api/v1"}, {"hosts": ["*.one.example"]}]),
-        "never": server.app("never", public={"hosts": ["shop.example"], "path": "/never"}, env={"FAIL_HEALTH": "1"}),
+        "never": server.app(
+            "never", public={"hosts": ["shop.example"], "path": "/never"}, env={"FAIL_HEALTH": "1"}, health=FAILING
+        ),
     }
     server.deploy(services, "four")
 
@@ -247,7 +249,7 @@ def test_consumers_reach_providers_on_localhost_by_name(server: Server) -> None:
 
 
 def test_a_provider_toggles_under_load_through_the_mesh_and_nothing_is_lost(server: Server) -> None:
-    echo = server.app("1", needs={}, port=9000, env={"TCP_PORT": "9000"}, health={"tcp": True, "interval": "200ms", "retries": 10})
+    echo = server.app("1", needs={}, port=9000, env={"TCP_PORT": "9000"}, health={"tcp": True, "interval": "200ms", "retries": 75})
     services = {"db": server.app("1", needs={}), "echo": echo, "api": server.app("1")}
     server.deploy(services, "one")
     through = Clients(server.port("api"), f"/fetch?url=http://localhost:{server.port('db')}/", kept=False)
@@ -267,7 +269,7 @@ def test_a_provider_toggles_under_load_through_the_mesh_and_nothing_is_lost(serv
 
 def test_a_connection_kept_through_the_mesh_neither_holds_up_other_deploys_nor_is_cut_by_them(server: Server) -> None:
     """A database pool: every reload of the sidecars and the host listener leaves its connection where it is."""
-    echo = server.app("1", needs={}, port=9000, env={"TCP_PORT": "9000"}, health={"tcp": True, "interval": "200ms", "retries": 10})
+    echo = server.app("1", needs={}, port=9000, env={"TCP_PORT": "9000"}, health={"tcp": True, "interval": "200ms", "retries": 75})
     others = {"web": server.app("1", needs={}), "api": server.app("1")}
     server.deploy({"echo": echo, **others}, "one")
     with socket.create_connection(("127.0.0.1", server.port("echo")), timeout=10) as kept:
@@ -278,25 +280,13 @@ def test_a_connection_kept_through_the_mesh_neither_holds_up_other_deploys_nor_i
     assert server.get(port=server.port("web")).json["version"] == "3"
 
 
-def test_a_toggle_that_waits_for_old_workers_is_not_given_up_by_a_single_run(server: Server) -> None:
-    """What held it ends by itself, so `--once` waits for it."""
-
-    def services(version: str) -> dict[str, object]:
-        return {
-            "chat": server.app("1", needs={}, public={**PUBLIC, "path": "/ws"}),
-            "web": server.app(version, needs={}, public=PUBLIC),
-        }
-
-    server.deploy(services("1"), "one")
-    kept = WebSocket(server.edge_port)
-    server.deploy(services("2"), "two")
-    server.commit(services("3"), "three")
-    begun: list[object] = []
-    server.on_effect = begun.append
-    server.run_until(lambda: "old nginx workers" in server.conditions(), 30, "a status that says what is waited for")
-    assert begun == [], "nothing is started in a slot that an old worker may still reach"
-    timer = threading.Timer(1.0, kept.close)
-    timer.start()
-    settled = server.settle()
-    timer.join()
-    assert server.get().json["version"] == "3", f"{settled}\n{server.story()}"
+def test_a_kept_connection_of_a_consumer_delays_two_toggles_in_a_row_and_fails_neither(server: Server) -> None:
+    """Old nginx workers stay for it, and what is held by them ends by itself: one run of `--once` waits for it."""
+    api = server.app("1", needs={})
+    server.deploy({"db": server.app("1", needs={}), "api": api}, "one")
+    with socket.create_connection(("127.0.0.1", server.port("api"))) as kept:
+        for version in ("2", "3"):
+            server.deploy({"db": server.app(version, needs={}), "api": api}, version, timeout=120)
+            assert server.get(port=server.port("db")).json["version"] == version
+        kept.sendall(b"GET /up HTTP/1.1\r\nHost: api\r\nConnection: close\r\n\r\n")
+        assert kept.recv(12) == b"HTTP/1.1 200"
