@@ -69,9 +69,10 @@ class Engine:
                     container.remove(force=True, v=True)
         self.stop()
         subprocess.run(["ip", "netns", "del", self._namespace], check=False, timeout=30)
-        data = self._directory / "data"
-        if data.is_mount():  # dockerd mounts it on itself, and leaves that if it could not begin
-            _run("umount", str(data))
+        # dockerd leaves mounts of network namespaces, and its directory mounted on itself if it could not begin.
+        points = [line.split(" ")[1] for line in Path("/proc/self/mounts").read_text().splitlines()]
+        for point in reversed([point for point in points if point.startswith(f"{self._directory}/")]):
+            _run("umount", point)
         shutil.rmtree(self._directory, ignore_errors=True)
 
 
