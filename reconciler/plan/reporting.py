@@ -144,12 +144,21 @@ def _gated(want: Wanted, application: Container | None, observed: Observed) -> I
         told = gate is not None and gate.failures >= TELLING_FAILURES
         update |= {"phase": "starting", "reason": gate.error if gate is not None and told else None}
     elif gate.state == "failed":
-        update |= {"phase": "failed", "reason": gate.error or "health check failed", "log": gate.log}
+        passing = _ended_with_the_machine(application, observed)
+        update |= {"phase": "failed", "reason": gate.error or "health check failed", "log": gate.log, "transient": passing}
     elif not application.running:
-        update |= {"phase": "failed", "reason": f"healthy, then {application.status}", "after_s": round(gate.after, 1)}
+        passing = _ended_with_the_machine(application, observed)
+        why = f"healthy, then {application.status}"
+        update |= {"phase": "failed", "reason": why, "after_s": round(gate.after, 1), "transient": passing}
     else:
         update |= {"phase": "ready", "after_s": round(gate.after, 1), "image": _image(want, application, observed)}
     return base.model_copy(update=update)
+
+
+def _ended_with_the_machine(application: Container, observed: Observed) -> bool:
+    """Whether it is no fault of the version: Docker gives 255 to what ended with it or with the machine, never to one alone."""
+    others = [c for c in observed.containers if c.id != application.id and not c.running]
+    return not application.running and application.exit_code == 255 and any(c.exit_code == 255 for c in others)
 
 
 def _image_phase(base: InstanceReport, reference: str, observed: Observed, key: ServiceKey, state: ServiceState) -> InstanceReport:
