@@ -6,7 +6,7 @@ import pytest
 
 from tests.cluster.bed import SLOW_START, Bed
 
-pytestmark = [pytest.mark.docker, pytest.mark.slow]
+pytestmark = [pytest.mark.docker, pytest.mark.slow, pytest.mark.cluster]
 BOTH = {"servers_count": 2}
 QUICKLY = "8s"
 

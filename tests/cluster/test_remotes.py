@@ -7,7 +7,7 @@ import pytest
 from tests.cluster.bed import Bed
 from tests.cluster.githost import SshHost
 
-pytestmark = [pytest.mark.docker, pytest.mark.slow]
+pytestmark = [pytest.mark.docker, pytest.mark.slow, pytest.mark.cluster]
 
 
 def test_two_servers_toggle_over_ssh(bed: Bed) -> None:

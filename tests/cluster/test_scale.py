@@ -6,7 +6,7 @@ import pytest
 
 from tests.cluster.bed import Bed
 
-pytestmark = [pytest.mark.docker, pytest.mark.slow]
+pytestmark = [pytest.mark.docker, pytest.mark.slow, pytest.mark.cluster]
 
 
 def database(bed: Bed) -> dict[str, object]:
