@@ -63,4 +63,7 @@ class PrivateEngine:
                 container.remove(force=True, v=True)
             self.stop()
         subprocess.run(["ip", "netns", "delete", self.namespace], check=False, timeout=30)
+        mounted = [line.split()[1] for line in Path("/proc/self/mounts").read_text().splitlines()]
+        for place in reversed([place for place in mounted if Path(place).is_relative_to(self.directory)]):
+            subprocess.run(["umount", "--lazy", place], check=False, timeout=30)
         shutil.rmtree(self.directory, ignore_errors=True)
