@@ -110,6 +110,7 @@ def test_killed_at_random_instants_while_two_services_are_updated_it_converges_a
                 program.kill()
             patient.check_two_slots_at_most()
         with Program(server, "run") as program:
+            program.says("reconciling", 30)
             eventually(lambda: patient.is_converged(version), 90, lambda: f"convergence; it said:\n{program.said[-4000:]}")
             assert program.end() == 0
         patient.check_converged(version)
