@@ -61,7 +61,7 @@ format: setup ## format the code
 
 .PHONY: test
 test: static test-ground ## everything: check, simulation, integration with real Docker, nginx and Git (WITHOUT_DOCKER=1 leaves that out)
-	@$(PYTEST) --ignore=tests/bench $(DOCKER_OPTION) -m "not cluster" --durations=25 tests $(ARGS)
+	@$(PYTEST) --ignore=tests/bench $(DOCKER_OPTION) -m "not cluster" --durations=25 $(ARGS)
 
 .PHONY: test-cluster
 test-cluster: test-ground ## faults and changes of several real servers, each with its own Docker daemon: twenty minutes
