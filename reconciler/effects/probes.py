@@ -97,6 +97,7 @@ class Prober:
         """Stop probing. Commands that run in containers are left to their own time limits."""
         if self._thread.is_alive():
             self.watch({})
+            asyncio.run_coroutine_threadsafe(_others_end(), self._loop).result()
             self._loop.call_soon_threadsafe(self._loop.stop)
             self._thread.join()
             self._loop.close()
@@ -211,6 +212,11 @@ class Prober:
         with self._lock:
             if self._watched.get(identity) is watched:
                 self._gates[identity] = watched.gate
+
+
+async def _others_end() -> None:
+    # A probe that was cancelled closes its connection in further turns of the loop.
+    await asyncio.gather(*(asyncio.all_tasks() - {asyncio.current_task()}), return_exceptions=True)
 
 
 def _gone(watched: _Watched) -> bool:

@@ -42,7 +42,7 @@ def test_toggles_lose_nothing_and_a_naive_deployer_does(
         answer or end without a close frame. The naive deployer uses the same images and load: plain configuration, `nginx -s
         reload`, stop.""",
     )
-    count = mode.pick(5, 50)
+    count, naive_count = mode.pick(5, 50), mode.pick(30, 50)  # without remedies a toggle is quick, and loses by chance
     first(server)
     before = server.since(0)[-1].at
     started = now()
@@ -58,13 +58,16 @@ def test_toggles_lose_nothing_and_a_naive_deployer_does(
     naive.up()
     naive_started = now()
     with traffic(naive.edge_port, mesh, mesh) as lost:
-        for number in range(1, count + 1):
+        for number in range(1, naive_count + 1):
             naive.toggle(str(number))
-            time.sleep(0.3)  # the product's toggles are further apart than this, too
+            time.sleep(1)  # the product's toggles are further apart than this, too
     kinds = list(tally.sent)
     rows = [
-        [name, f"{count} commits, {2 * count} toggles", f"{seconds:.0f}", *(found.cells()[kind] for kind in kinds)]
-        for name, seconds, found in (("this product", took, tally), ("naive", now() - naive_started, lost))
+        [name, f"{done} commits, {2 * done} toggles", f"{seconds:.0f}", *(found.cells()[kind] for kind in kinds)]
+        for name, done, seconds, found in (
+            ("this product", count, took, tally),
+            ("naive", naive_count, now() - naive_started, lost),
+        )
     ]
     section.table(["deployer", "toggles", "seconds", *kinds], rows)
     section.say(
@@ -116,11 +119,11 @@ def test_a_killed_daemon_loses_nothing(server: Server, mode: Mode, report: Calla
 
 def test_a_frozen_daemon_loses_nothing(server: Server, mode: Mode, report: Callable[[Section], None]) -> None:
     """FAULTS 2: SIGSTOP in the middle of a toggle, and SIGCONT."""
-    long, short = mode.pick(0, 2), mode.pick(3, 18)
+    long, short = mode.pick(0, 10), mode.pick(3, 0)
     section = Section(
         "Requests lost: daemon frozen",
-        f"""As above; in each toggle the daemon is stopped (SIGSTOP) after another effect: {long} times for 60 s, {short} times
-        for 5 s, to keep the bench bounded.""",
+        f"""As above; in each commit's two toggles the daemon is stopped (SIGSTOP) after another effect, for
+        {60 if long else 5} s.""",
     )
     first(server)
     effects = len([line for line in toggled(server, "probe") if line.when])

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import socket
 import socketserver
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -170,6 +172,29 @@ def test_tcp_fails_when_the_connection_is_closed_at_once(rig: Rig) -> None:
         rig.prober.watch({"c1": target(port, QUICK.model_copy(update={"kind": "tcp"}))})
         rig.ends("failed")
     assert "closed at once" in (rig.prober.gates()["c1"].error or "")
+
+
+def test_closed_with_a_probe_under_way_it_ends_quietly() -> None:
+    reached = threading.Event()
+
+    def answer(connection: socket.socket) -> None:
+        connection.recv(4096)
+        reached.set()
+        connection.recv(4096)
+
+    answers, printed = Answers(), list[str]()
+    prober = Prober(Inside(answers.exec, answers.health, answers.logs), lambda: None)
+    before, sys.unraisablehook = sys.unraisablehook, lambda what: printed.append(str(what.exc_value))
+    try:
+        with server(answer) as port:
+            prober.watch({"c1": target(port)})
+            assert reached.wait(5)
+            prober.close()
+        del prober
+        gc.collect()
+    finally:
+        sys.unraisablehook = before
+    assert printed == []
 
 
 def test_nobody_listening_fails(rig: Rig) -> None:
