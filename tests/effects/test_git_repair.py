@@ -324,6 +324,7 @@ def kill_git_of(clone: Path) -> None:
                 os.kill(int(name), signal.SIGKILL)
 
 
+@pytest.mark.slow
 def test_killed_at_two_hundred_random_instants_the_next_pass_always_succeeds(tmp_path: Path, origin: Origin) -> None:
     """FAULTS 1, 2f: the daemon alone is killed, or with everything it runs, in the midst of fetch, commit and push."""
     clone = tmp_path / "clone"
