@@ -27,6 +27,9 @@ FIRST_DELAY = 1.0
 MOST_DELAY = 60.0
 JOB = "instance:"
 HEAL_WINDOW = 600.0
+LIVE_FIRST = 10.0
+"""Seconds for which a start of what is live holds back the start of what is not: at a boot the traffic comes first, and one
+container that Docker cannot start holds up nobody for long."""
 
 
 @dataclass
@@ -82,6 +85,8 @@ class Carrier:
             elif instance is None:
                 carried.begun.append(action)
                 self._here(action, pids, carried)
+            elif instance not in healing and _started(action) and (wait := self._live_first(healing, now)) > 0:
+                carried.next_in = _sooner(carried.next_in, wait)
             elif not self._jobs.running(JOB + instance):
                 carried.begun.append(action)
                 if instance in healing and isinstance(action, StartInstance | StartContainer):
@@ -89,6 +94,11 @@ class Carrier:
                 self._in_hand[JOB + instance] = action
                 self._jobs.submit(JOB + instance, lambda action=action: self._steps(action, {}), lane=JOB + instance)  # type: ignore[misc]
         return carried
+
+    def _live_first(self, healing: frozenset[str], now: float) -> float:
+        """Seconds for which starts of live instances, under way now, are waited for."""
+        under_way = {_started(action) for action in self._in_hand.values()} & healing
+        return max((self._heals[name][-1] + LIVE_FIRST - now for name in under_way if name in self._heals), default=0.0)
 
     def finished(self, job: str, result: object) -> Action | None:
         """Take the result of a background action. Returns it when all its steps went well."""

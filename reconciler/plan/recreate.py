@@ -30,7 +30,7 @@ def turns(want: DesiredService, state: ServiceState, rollout: Rollout) -> list[B
 
 def replacing(context: Context, key: ServiceKey, want: DesiredService, state: ServiceState, rollout: Rollout) -> Step:
     """A server is at its turn."""
-    if want.spec.digest != rollout.target:
+    if want.spec.digest != rollout.target and not _undoes(state, rollout, want):
         return abort(state, rollout, f"overtaken by {context.desired.revision}")
     if context.retried(key, rollout):
         return abort(state, rollout, "asked to try again")
@@ -40,7 +40,7 @@ def replacing(context: Context, key: ServiceKey, want: DesiredService, state: Se
     turn = [b for b in turns(want, state, rollout) if b.server == server]
     votes = tally(key, turn, rollout, context.cluster, context.reports)
     if votes.failed:
-        return _failed(want, state, rollout, votes)
+        return _failed(context, want, state, rollout, votes)
     if not votes.unanimous:
         return waits(state, rollout, waited_for(votes))
     return next_turn(context, want, state, rollout, votes.ready)
@@ -50,6 +50,8 @@ def next_turn(
     context: Context, want: DesiredService, state: ServiceState, rollout: Rollout, ready: tuple[tuple[Backend, InstanceReport], ...]
 ) -> Step:
     """The next server in order, or the end."""
+    if _goes_back(state, rollout):
+        return _back(state, rollout, ready)
     servers = sorted({b.server for b in turns(want, state, rollout)})
     left = [server for server in servers if rollout.replacing is None or server > rollout.replacing]
     if not left:
@@ -63,14 +65,36 @@ def next_turn(
     return Step(new, bump=True, reasons=(f"replacing on {server}: {rollout.cause}",))
 
 
-def _done(
-    context: Context, want: DesiredService, state: ServiceState, rollout: Rollout, ready: tuple[tuple[Backend, InstanceReport], ...]
-) -> Step:
+def _goes_back(state: ServiceState, rollout: Rollout) -> bool:
+    """Whether the rollout puts the live version back where the rejected one had taken its place."""
+    live, rejected = state.live, state.rejected
+    return live is not None and rollout.target == live.spec and rejected is not None and rejected.spec != live.spec
+
+
+def _undoes(state: ServiceState, rollout: Rollout, want: DesiredService) -> bool:
+    return _goes_back(state, rollout) and state.rejected is not None and want.spec.digest == state.rejected.spec
+
+
+def _back(state: ServiceState, rollout: Rollout, ready: tuple[tuple[Backend, InstanceReport], ...]) -> Step:
+    why = state.rejected.reason if state.rejected is not None else None
+    ended = rollout.model_copy(update={"phase": "aborted", "replacing": None, "reason": why})
+    took = max((entry.after_s or 0.0 for _, entry in ready), default=0.0)
+    new = state.model_copy(update={"rollout": ended, "backends": _with_ports(state, ready)})
+    return Step(new, bump=True, reasons=(f"the old image is back on {rollout.replacing}, healthy after {took:.1f} s",))
+
+
+def _with_ports(state: ServiceState, ready: tuple[tuple[Backend, InstanceReport], ...]) -> tuple[Backend, ...]:
     ports = {(b.server, b.replica): entry.port for b, entry in ready}
-    backends = tuple(
+    return tuple(
         b.model_copy(update={"port": ports[b.server, b.replica]}) if (b.server, b.replica) in ports and b.role == "live" else b
         for b in state.backends
     )
+
+
+def _done(
+    context: Context, want: DesiredService, state: ServiceState, rollout: Rollout, ready: tuple[tuple[Backend, InstanceReport], ...]
+) -> Step:
+    backends = _with_ports(state, ready)
     slots = ", ".join(f"{b.server} {b.slot}" for b in backends if b.role == "live" and b.spec == rollout.target)
     took = max((entry.after_s or 0.0 for _, entry in ready), default=0.0)
     new = state.model_copy(
@@ -88,19 +112,34 @@ def _done(
     return Step(new, bump=True, reasons=(f"live on {slots}, healthy after {took:.1f} s: {rollout.cause}",))
 
 
-def _failed(want: DesiredService, state: ServiceState, rollout: Rollout, votes: Tally) -> Step:
+def _failed(context: Context, want: DesiredService, state: ServiceState, rollout: Rollout, votes: Tally) -> Step:
     """It goes back by itself only if it was never healthy and `rollback: image` is set: the data may have been upgraded."""
     entry = votes.failed[0][1]
     why = f"{rollout.replacing}: {entry.reason or 'health check failed'}"
-    if want.rollback_image and state.live is not None and state.live.spec != rollout.target and entry.after_s is None:
-        old = state.live.spec
-        backends = tuple(
-            b.model_copy(update={"spec": old}) if b.role == "live" and b.server == rollout.replacing else b for b in state.backends
+    if _goes_back(state, rollout):
+        return waits(
+            state, rollout, f"Stalled: the old image does not become healthy either: {why}. Commit a fix, or restore its data"
         )
-        back = abort(state.model_copy(update={"backends": backends}), rollout, why)
+    live = state.live
+    if want.rollback_image and live is not None and live.spec != rollout.target and entry.after_s is None:
+        backends = tuple(
+            b.model_copy(update={"spec": live.spec}) if b.role == "live" and b.server == rollout.replacing else b
+            for b in state.backends
+        )
+        back = rollout.model_copy(
+            update={
+                "id": f"{rollout.id.partition('/')[0]}/{rollout.attempt + 1}",
+                "attempt": rollout.attempt + 1,
+                "target": live.spec,
+                "revision": live.revision,
+                "image": live.image,
+                "switched_at": context.generation,
+                "reason": None,
+                "cause": f"back to the old image: {why}",
+            }
+        )
         rejected = Rejected(spec=rollout.target, revision=rollout.revision, reason=why, log=entry.log)
-        assert back.state is not None
-        new = back.state.model_copy(update={"rejected": rejected})
+        new = state.model_copy(update={"rollout": back, "backends": backends, "rejected": rejected})
         return Step(new, bump=True, reasons=(f"aborted, back to the old image: {why}",))
     return waits(
         state,

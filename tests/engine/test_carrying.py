@@ -11,7 +11,7 @@ from reconciler.effects.docker import Docker
 from reconciler.effects.git import GitRepository
 from reconciler.effects.git_settings import GitSettings
 from reconciler.effects.nginx import Nginx
-from reconciler.engine.carrying import JOB, MOST_DELAY, Carried, Carrier
+from reconciler.engine.carrying import JOB, LIVE_FIRST, MOST_DELAY, Carried, Carrier
 from reconciler.engine.images import Images
 from reconciler.engine.jobs import ThreadJobs
 from reconciler.engine.performer import Performer
@@ -89,6 +89,22 @@ def test_nothing_else_is_begun_for_an_instance_until_the_result_is_taken(ground:
     for name, result in ground.jobs.take():
         ground.carrier.finished(name, result)
     assert ground.carrier.carry_out([start("web")], {}, frozenset()).begun == [start("web")]
+
+
+def test_what_is_live_is_started_before_what_is_not_and_holds_it_up_for_ten_seconds_at_most(ground: Ground) -> None:
+    """FAULTS 15: at a boot."""
+    live, staged = start("web"), start("web_secondary")
+    first = ground.carrier.carry_out([live, staged], {}, frozenset({"web"}))
+    assert first.begun == [live] and first.next_in == LIVE_FIRST
+    eventually(lambda: not ground.jobs.working(JOB))
+    for name, result in ground.jobs.take():
+        ground.carrier.finished(name, result)
+    assert ground.carry_out(live, staged, healing=["web"]).begun == [staged], "the live one failed, and is tried again later"
+
+    ground.clock.pass_by(MOST_DELAY)
+    assert ground.carrier.carry_out([live], {}, frozenset({"web"})).begun == [live]
+    ground.clock.pass_by(LIVE_FIRST)
+    assert ground.carrier.carry_out([live, staged], {}, frozenset({"web"})).begun == [staged], "it takes too long"
 
 
 def test_bringing_back_is_counted_for_ten_minutes(ground: Ground) -> None:

@@ -101,6 +101,53 @@ def test_rollback_image_goes_back_by_itself_when_it_was_never_healthy() -> None:
     assert told.state().rejected is not None
 
 
+def going_back() -> Story:
+    """The new version was never healthy, and the old one has been put back but has not passed its gate yet."""
+    told = replacing(rollback=True, servers=("a",))
+    told.reports["a"] = told.report("a", "failed", after=None)
+    told.decide()
+    assert told.slots("live") == ["a primary x1"]
+    return told
+
+
+def test_going_back_lasts_until_the_old_version_is_healthy() -> None:
+    told = going_back()
+    told.decide()
+    rollout, live = told.state().rollout, told.state().live
+    assert rollout is not None and live is not None
+    assert (told.phase(), rollout.target, rollout.id.partition("/")[2]) == ("replacing", "x1", "2")
+    told.settle()
+    rejected = told.state().rejected
+    assert told.phase() == "aborted" and rejected is not None and rejected.spec == "x2"
+    assert any(reason.endswith("the old image is back on a, healthy after 1.0 s") for reason in told.reasons)
+    assert "reconcile retry" in (told.state().held or "")
+
+
+def test_an_old_version_that_is_not_healthy_either_stalls_by_name_and_a_fix_overtakes_it() -> None:
+    told = going_back()
+    told.obey("failed")
+    told.settle("failed")
+    rollout = told.state().rollout
+    assert rollout is not None and (rollout.reason or "").startswith("Stalled: the old image does not become healthy either: a:")
+    told.commit(service(digest="x3", recreate=True, rollback=True), revision=3).settle()
+    assert (told.slots("live"), told.phase()) == (["a primary x3"], "done")
+
+
+def test_a_revert_while_it_goes_back_lets_it_finish() -> None:
+    told = going_back()
+    told.commit(service(recreate=True, rollback=True), revision=3).settle()
+    assert (told.slots("live"), told.state().held, told.state().rejected) == (["a primary x1"], None, None)
+
+
+def test_after_it_went_back_a_retry_tries_the_new_version_again() -> None:
+    told = going_back().settle()
+    rollout = told.state().rollout
+    assert rollout is not None
+    told.reports["a"] = told.report("a").model_copy(update={"retry": (retry_wish("shop/prod/web", rollout),)})
+    told.settle()
+    assert (told.slots("live"), told.phase()) == (["a primary x2"], "done")
+
+
 def test_rollback_image_does_not_go_back_once_it_was_healthy() -> None:
     told = replacing(rollback=True)
     told.reports["a"] = told.report("a", "failed", after=2.0)
