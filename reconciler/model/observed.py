@@ -9,7 +9,8 @@ from typing import Literal
 
 from reconciler.model.base import Model
 from reconciler.model.container import Labels
-from reconciler.model.identity import InstanceKey
+from reconciler.model.identity import InstanceKey, ServiceKey
+from reconciler.model.routes import Peer
 
 ContainerStatus = Literal["created", "running", "paused", "restarting", "removing", "exited", "dead"]
 GateState = Literal["waiting", "passed", "failed"]
@@ -77,14 +78,31 @@ class Gate(Model):
     log: tuple[str, ...] = ()  # last lines of output, when failed
 
 
+class Refusal(Model):
+    """A part of a configuration that an nginx did not take: an upstream's peers, or a listener. Known for as long as it runs.
+
+    part: what exactly was refused (`plan.refusals`), so that anything else is tried at once. kept: the upstream's peers that stayed
+    loaded instead.
+    """
+
+    upstream: str
+    kind: Literal["upstream", "listener"]
+    part: str
+    error: str  # nginx's own line
+    tries: int = 1
+    kept: tuple[Peer, ...] = ()
+
+
 class NginxState(Model):
     """One nginx of this server. `loaded` is the fingerprint its generation endpoint answers; None when it does not answer."""
 
     name: str
     loaded: str | None = None
     old_workers: int = 0  # workers of an edge that are shutting down; 0 for what only passes TCP on
-    refused: str | None = None  # fingerprint of the text that it refused last
+    refused: str | None = None  # fingerprint of the text that it refused last; the loaded one if that could not be verified
     error: str | None = None  # nginx's own line for that
+    tries: int = 0  # how often in a row, whatever the text was
+    refusals: tuple[Refusal, ...] = ()  # the parts that nginx's own line put the blame on
 
 
 @dataclass(frozen=True)
@@ -93,14 +111,19 @@ class _Places:
 
     containers: tuple[Container, ...]
     best: Mapping[tuple[InstanceKey, str], Container]
+    pairs: Mapping[tuple[ServiceKey, int], tuple[str, str]]
 
     @classmethod
     def of(cls, containers: tuple[Container, ...]) -> _Places:
         best: dict[tuple[InstanceKey, str], Container] = {}
+        pairs: dict[tuple[ServiceKey, int], tuple[str, str]] = {}
         for container in sorted(containers, key=lambda c: (not c.running, c.id)):
+            labels = container.labels
             if (instance := container.instance) is not None:
-                best.setdefault((instance, container.labels.role), container)
-        return cls(containers, best)
+                best.setdefault((instance, labels.role), container)
+            if labels.service is not None and labels.addresses is not None:
+                pairs.setdefault((labels.service, labels.replica), labels.addresses)
+        return cls(containers, best, pairs)
 
 
 class Observed(Model):
@@ -126,10 +149,18 @@ class Observed(Model):
 
     def of(self, instance: InstanceKey, role: str = "application") -> Container | None:
         """The container of an instance with a role, running ones first."""
+        return self._index.best.get((instance, role))
+
+    def pair(self, service: ServiceKey, replica: int) -> tuple[str, str] | None:
+        """The addresses that a replica's containers carry in their labels, or carried when there last were any."""
+        return self._index.pairs.get((service, replica)) or self.pairs.get(f"{service}#{replica}")
+
+    @property
+    def _index(self) -> _Places:
         places = self._places
         if places.containers is not self.containers:  # this is a copy, made with other containers
             places = self.__dict__["_places"] = _Places.of(self.containers)
-        return places.best.get((instance, role))
+        return places
 
     @cached_property
     def _places(self) -> _Places:

@@ -8,10 +8,14 @@ from reconciler.model.base import Model
 
 
 class Peer(Model):
-    """One server line of an upstream: `address` is `name:port` or `ip:port`. A backup is used only when no live one accepts."""
+    """One server line of an upstream: `address` is `name:port` or `ip:port`. A backup is used only when no primary accepts.
+
+    live: a backup that has passed its gate and serves elsewhere, such as a backend of another zone; other backups are fallbacks.
+    """
 
     address: str
     backup: bool = False
+    live: bool = False
     weight: int = 1
 
 

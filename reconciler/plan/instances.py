@@ -15,7 +15,7 @@ from reconciler.model.observed import Container, Elapsed, Observed
 from reconciler.model.site import Site
 from reconciler.plan import containers, facts
 from reconciler.plan.addresses import Pair, pair_for, subnet_for
-from reconciler.plan.routes import recorded_pair, sidecar_config
+from reconciler.plan.routes import Reachable, sidecar_config
 from reconciler.plan.wanted import Wanted, matches
 from reconciler.ports import SECONDARY_OFFSET, host_port
 
@@ -175,7 +175,7 @@ def _start(here: Here, want: Wanted, service: DesiredService, image: str, in_the
     assert application is not None
     config = None
     if service.spec.sidecar:
-        config = sidecar_config(here.desired, here.cluster, here.observed, here.site, want.instance, service)
+        config = sidecar_config(Reachable(here.desired, here.cluster, here.observed), here.site, want.instance, service)
     actions.append(
         StartInstance(
             instance=want.instance,
@@ -235,7 +235,7 @@ def _plans(here: Here, want: Wanted, service: DesiredService, image: str) -> Map
 
 
 def _pair(here: Here, key: ServiceKey, replica: int) -> Pair | None:
-    recorded = recorded_pair(here.observed, key, replica)
+    recorded = here.observed.pair(key, replica)
     if recorded is not None:
         return recorded
     subnet = here.allocations.networks.get(key.network)

@@ -15,7 +15,7 @@ from reconciler.model.routes import NginxConfig
 from reconciler.model.site import Site
 from reconciler.plan import containers, facts
 from reconciler.plan.addresses import edge_address, subnet_for
-from reconciler.plan.routes import edge_config, host_config, sidecar_config
+from reconciler.plan.routes import Reachable, edge_config, host_config, sidecar_config
 
 
 @dataclass(frozen=True)
@@ -41,8 +41,8 @@ def configs(
 ) -> dict[str, NginxConfig]:
     """What every nginx of this server should have loaded, by container name. Sidecars: those that exist."""
     found = {}
-    edge = edge_config(desired, cluster, observed, site, assume_up=assume_up)
-    for config in (edge, host_config(desired, cluster, observed, site)):
+    reach = Reachable(desired, cluster, observed, assume_up)
+    for config in (edge_config(reach, site), host_config(reach, site)):
         if config is not None:
             found[config.name] = config
     for container in observed.containers:
@@ -51,7 +51,7 @@ def configs(
             continue
         service = desired.service_at(instance.service, container.labels.spec)
         if service is not None and service.spec.sidecar:
-            found[container.name] = sidecar_config(desired, cluster, observed, site, instance, service, assume_up=assume_up)
+            found[container.name] = sidecar_config(reach, site, instance, service)
     return found
 
 
@@ -63,9 +63,10 @@ def nginx_containers(
     networks: those that exist or are made in this pass (name -> subnet); what the edge needs besides is made and added.
     """
     actions: list[Action] = []
-    config = edge_config(desired, cluster, observed, site)
+    reach = Reachable(desired, cluster, observed)
+    config = edge_config(reach, site)
     actions.extend(_edge(config, observed, site, public_networks(desired, cluster), networks))
-    host = host_config(desired, cluster, observed, site)
+    host = host_config(reach, site)
     actions.extend(_ensure(containers.host_listener(site), host, (), observed))
     return actions
 

@@ -1,21 +1,20 @@
 """What every nginx of this server is to do, from the decision (DESIGN section 4).
 
 single_server: upstreams are container names and container ports; the other slot's fixed address stands behind as backup.
-multi_server: upstreams are `address:host_port`; the other slot's port stands behind as backup.
+multi_server: upstreams are `address:host_port`; the other slot's port and other zones' backends stand behind as backup.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 
 from reconciler.model.cluster import Backend, ClusterState, ServiceState
-from reconciler.model.container import Labels
 from reconciler.model.desired import Desired, DesiredService
 from reconciler.model.identity import InstanceKey, ServiceKey
 from reconciler.model.observed import Observed
 from reconciler.model.routes import Listener, NginxConfig, Peer, Route, Upstream
 from reconciler.model.site import Site
-from reconciler.plan.addresses import Pair
 from reconciler.ports import SECONDARY_OFFSET
 
 MESH_SHUTDOWN = 86400.0
@@ -24,16 +23,78 @@ one service must not cut what another one is using. There are at most as many su
 connections that are still open were opened."""
 
 
-def edge_config(
-    desired: Desired, cluster: ClusterState, observed: Observed, site: Site, *, assume_up: bool = False
-) -> NginxConfig | None:
-    """The edge's configuration; None when nothing is public. `assume_up`: as if every live instance ran."""
+@dataclass
+class Reachable:
+    """Upstreams as this server reaches them, each worked out once, as every nginx asks for most of them.
+
+    assume_up: as if every live instance ran, so that all are written by name.
+    """
+
+    desired: Desired
+    cluster: ClusterState
+    observed: Observed
+    assume_up: bool = False
+    _known: dict[tuple[str, bool], Upstream | None] = field(default_factory=dict)
+
+    def services(self) -> Iterable[tuple[ServiceKey, ServiceState]]:
+        """What the decision knows, sorted."""
+        return _services(self.cluster)
+
+    def upstream(self, key: ServiceKey, state: ServiceState, *, by_name: bool) -> Upstream | None:
+        """The live backends and what stands behind them; None when there is no live backend that this server can reach."""
+        asked = (str(key), by_name)
+        if asked not in self._known:
+            self._known[asked] = self._upstream(key, state, by_name)
+        return self._known[asked]
+
+    def _upstream(self, key: ServiceKey, state: ServiceState, by_name: bool) -> Upstream | None:
+        """Backends of other zones stand behind those of this server's own, if there are any (docs/decisions/0005)."""
+        near: list[Peer] = []
+        far: list[Peer] = []
+        slots: list[Peer] = []
+        for backend in sorted(state.backends, key=lambda b: (b.server, b.replica, b.slot)):
+            reached = self._reached(key, state, backend, by_name) if backend.role == "live" else None
+            if reached is None:
+                continue
+            live, other = reached
+            (near if self._here(backend) else far).append(Peer(address=live))
+            service = self.desired.service_at(key, backend.spec)
+            toggles = service is None or (not service.stateful and service.strategy != "recreate")
+            if toggles and other is not None:
+                slots.append(Peer(address=other, backup=True))
+        if near:
+            far = [peer.model_copy(update={"backup": True, "live": True}) for peer in far]
+        if not near and not far:
+            return None
+        return Upstream(name=upstream_name(key), peers=(*near, *far, *slots))
+
+    def _reached(self, key: ServiceKey, state: ServiceState, backend: Backend, by_name: bool) -> tuple[str, str | None] | None:
+        if backend.port is not None:
+            return _published(self.desired, backend)
+        service = self.desired.service_at(key, backend.spec)
+        port = service.spec.port if service is not None else state.container_port
+        return _local(key, backend, port, self.observed, by_name=by_name, assume_up=self.assume_up)
+
+    def _here(self, backend: Backend) -> bool:
+        """Whether a backend is in this server's zone. A server that the inventory does not know has no zone to prefer."""
+        own, its = (self.desired.servers.get(name) for name in (self.observed.server, backend.server))
+        return own is None or its is None or own.zone == its.zone
+
+
+def upstream_name(key: ServiceKey) -> str:
+    """The name of a service's upstream in every nginx."""
+    return f"{key.project}_{key.env}_{key.service}"
+
+
+def edge_config(reach: Reachable, site: Site) -> NginxConfig | None:
+    """The edge's configuration; None when nothing is public."""
+    desired = reach.desired
     routes, upstreams = [], {}
-    for key, state in _services(cluster):
+    for key, state in reach.services():
         service = _live_service(desired, key, state) or desired.services.get(key)
         if service is None or not service.public:
             continue
-        upstream = _upstream(desired, key, state, observed, by_name=True, assume_up=assume_up)
+        upstream = reach.upstream(key, state, by_name=True)
         if upstream is not None:
             upstreams[upstream.name] = upstream
         for public in service.public:
@@ -58,11 +119,26 @@ def edge_config(
         generation_port=site.generation_port,
         http_ports=site.edge_ports,
         upstreams=tuple(upstreams[name] for name in sorted(upstreams)),
-        routes=tuple(sorted(routes, key=lambda route: (route.host, route.path, route.service))),
+        routes=_one_for_each_place(routes, desired),
     )
 
 
-def host_config(desired: Desired, cluster: ClusterState, observed: Observed, site: Site) -> NginxConfig | None:
+def _one_for_each_place(routes: list[Route], desired: Desired) -> tuple[Route, ...]:
+    """A host and path has one route, or nginx would have to take one of two. While a place goes from one service to another, both
+    may have it: what has a live backend goes before what has none, then what the config names now, then the first by name."""
+
+    def rank(route: Route) -> tuple[bool, bool, str]:
+        service = desired.services.get(ServiceKey.parse(route.service))
+        named = service is not None and any(route.host in p.hosts and p.path == route.path for p in service.public)
+        return route.upstream is None, not named, route.service
+
+    chosen: dict[tuple[str, str], Route] = {}
+    for route in sorted(routes, key=rank):
+        chosen.setdefault((route.host, route.path.rstrip("/")), route)
+    return tuple(sorted(chosen.values(), key=lambda route: (route.host, route.path, route.service)))
+
+
+def host_config(reach: Reachable, site: Site) -> NginxConfig | None:
     """The host listener's configuration, upstreams by address; None when it is switched off or nothing is there to reach.
 
     Two services whose internal ports coincide on the host's loopback: the first by name has it; a port that a stranger has is left
@@ -72,11 +148,12 @@ def host_config(desired: Desired, cluster: ClusterState, observed: Observed, sit
         return None
     listeners: dict[int, Listener] = {}
     upstreams = {}
-    for key, state in _services(cluster):
-        upstream = _upstream(desired, key, state, observed, by_name=False, assume_up=False)
-        free = state.internal_port and state.internal_port not in listeners and state.internal_port not in observed.busy_loopback
+    for key, state in reach.services():
+        upstream = reach.upstream(key, state, by_name=False)
+        port = state.internal_port
+        free = port and port not in listeners and port not in reach.observed.busy_loopback
         if upstream is not None and free:
-            listeners[state.internal_port] = Listener(port=state.internal_port, upstream=upstream.name)
+            listeners[port] = Listener(port=port, upstream=upstream.name)
             upstreams[upstream.name] = upstream
     if not listeners:
         return None
@@ -96,37 +173,19 @@ def host_collisions(cluster: ClusterState, observed: Observed) -> Mapping[str, t
     return lost
 
 
-def sidecar_config(
-    desired: Desired,
-    cluster: ClusterState,
-    observed: Observed,
-    site: Site,
-    instance: InstanceKey,
-    service: DesiredService,
-    *,
-    assume_up: bool = False,
-) -> NginxConfig:
+def sidecar_config(reach: Reachable, site: Site, instance: InstanceKey, service: DesiredService) -> NginxConfig:
     """The sidecar's configuration of one instance: a listener for everything it needs that has a live backend."""
     listeners: dict[int, Listener] = {}
     upstreams = {}
-    for key, state in _services(cluster):
+    for key, state in reach.services():
         if not _needs(service, key):
             continue
-        upstream = _upstream(desired, key, state, observed, by_name=True, assume_up=assume_up)
+        upstream = reach.upstream(key, state, by_name=True)
         free = state.internal_port not in (service.spec.port, site.generation_port, 0)
         if upstream is not None and free and state.internal_port not in listeners:
             listeners[state.internal_port] = Listener(port=state.internal_port, upstream=upstream.name)
             upstreams[upstream.name] = upstream
     return _stream_config("sidecar", instance.sidecar, site.generation_port, listeners.values(), upstreams.values())
-
-
-def recorded_pair(observed: Observed, key: ServiceKey, replica: int) -> Pair | None:
-    """The addresses that a replica's containers carry in their labels, or carried when there last were any."""
-    for container in observed.containers:
-        labels: Labels = container.labels
-        if labels.service == key and labels.replica == replica and labels.addresses is not None:
-            return labels.addresses
-    return observed.pairs.get(f"{key}#{replica}")
 
 
 def _services(cluster: ClusterState) -> Iterable[tuple[ServiceKey, ServiceState]]:
@@ -145,40 +204,13 @@ def _needs(consumer: DesiredService, provider: ServiceKey) -> bool:
     return same and provider != consumer.key
 
 
-def _upstream(
-    desired: Desired, key: ServiceKey, state: ServiceState, observed: Observed, *, by_name: bool, assume_up: bool
-) -> Upstream | None:
-    """The live backends and what stands behind them; None when there is no live backend that this server can reach."""
-    peers: list[Peer] = []
-    backups: list[Peer] = []
-    for backend in sorted(state.backends, key=lambda b: (b.server, b.replica, b.slot)):
-        if backend.role != "live":
-            continue
-        service = desired.service_at(key, backend.spec)
-        toggles = service is None or (not service.stateful and service.strategy != "recreate")
-        port = service.spec.port if service is not None else state.container_port
-        if backend.port is None:
-            local = _local(key, backend, port, observed, by_name=by_name, assume_up=assume_up)
-        else:
-            local = _published(desired, backend)
-        if local is None:
-            continue
-        live, other = local
-        peers.append(Peer(address=live))
-        if toggles and other is not None:
-            backups.append(Peer(address=other, backup=True))
-    if not peers:
-        return None
-    return Upstream(name=f"{key.project}_{key.env}_{key.service}", peers=(*peers, *backups))
-
-
 def _local(
     key: ServiceKey, backend: Backend, port: int, observed: Observed, *, by_name: bool, assume_up: bool
 ) -> tuple[str, str | None] | None:
     if backend.server != observed.server:
         return None
     instance = key.instance(backend.slot, backend.replica)
-    pair = recorded_pair(observed, key, backend.replica)
+    pair = observed.pair(key, backend.replica)
     owner = observed.of(instance, "sidecar") or observed.of(instance)
     other = f"{pair[0] if backend.slot == 'secondary' else pair[1]}:{port}" if pair else None
     if by_name and (assume_up or (owner is not None and owner.running)):

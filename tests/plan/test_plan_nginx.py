@@ -12,7 +12,8 @@ from reconciler.plan import facts
 from reconciler.plan.nginxes import configs, serves
 from reconciler.plan.reporting import report
 from reconciler.plan.routes import host_collisions
-from tests.plan.build import key, service, story
+from reconciler.render.nginx import render
+from tests.plan.build import Story, key, service, story
 from tests.plan.server import Server
 
 PUBLIC = service(public=True)
@@ -190,12 +191,7 @@ def test_a_sidecar_listens_for_what_is_needed(needs: tuple[str, ...] | None, fou
 
 def test_several_servers_reach_each_other_by_published_ports() -> None:
     told = story(service(publish=True, public=True, servers=("a", "b")), servers=("a", "b"))
-    assert told.cluster is not None
-    state = told.state()
-    ports = tuple(b.model_copy(update={"port": 8421}) for b in state.backends)
-    services = {"shop/prod/web": state.model_copy(update={"backends": ports})}
-    told.cluster = told.cluster.model_copy(update={"services": services})
-    found = upstream(Server(told), "nginx")
+    found = upstream(Server(_published(told)), "nginx")
     assert found is not None
     assert [(p.address, p.backup) for p in found.peers] == [
         ("10.0.0.1:8421", False),
@@ -203,6 +199,66 @@ def test_several_servers_reach_each_other_by_published_ports() -> None:
         ("10.0.0.1:18421", True),
         ("10.0.0.2:18421", True),
     ]
+
+
+def _published(told: Story, port: int = 8421) -> Story:
+    """The decision as it is once every backend of web has its host port."""
+    assert told.cluster is not None
+    state = told.state()
+    ports = tuple(b.model_copy(update={"port": port}) for b in state.backends)
+    services = {**told.cluster.services, "shop/prod/web": state.model_copy(update={"backends": ports})}
+    told.cluster = told.cluster.model_copy(update={"services": services})
+    return told
+
+
+def _zoned(told: Story, **zones: str) -> Story:
+    servers = {name: entry.model_copy(update={"zone": zones[name]}) for name, entry in told.want.servers.items()}
+    told.want = told.want.model_copy(update={"servers": servers})
+    return told
+
+
+def test_backends_of_other_zones_stand_behind_those_of_the_servers_own() -> None:
+    told = _published(story(service(publish=True, public=True, servers=("a", "b", "c")), servers=("a", "b", "c")))
+    found = upstream(Server(_zoned(told, a="lon1", b="lon1", c="ams2")), "nginx")
+    assert found is not None
+    assert [(p.address, p.backup, p.live) for p in found.peers] == [
+        ("10.0.0.1:8421", False, False),
+        ("10.0.0.2:8421", False, False),
+        ("10.0.0.3:8421", True, True),
+        ("10.0.0.1:18421", True, False),
+        ("10.0.0.2:18421", True, False),
+        ("10.0.0.3:18421", True, False),
+    ]
+
+
+def test_where_the_own_zone_has_no_backend_those_of_other_zones_are_primaries() -> None:
+    told = _published(story(service(publish=True, public=True, servers=("b", "c")), servers=("a", "b", "c")))
+    found = upstream(Server(_zoned(told, a="lon1", b="ams2", c="fra3")), "nginx")
+    assert found is not None
+    assert [p.address for p in found.peers if not p.backup] == ["10.0.0.2:8421", "10.0.0.3:8421"]
+
+
+def test_a_place_that_goes_from_one_service_to_another_has_one_route_at_any_time() -> None:
+    """Rendered twice it would be refused, and with it the routes of all the others."""
+    there = Server(story(service(public=True))).calm()
+    taker = service("api", "y1").model_copy(update={"public": PUBLIC.public})
+    there.story.commit(service(digest="x2"), taker, revision=2).decide()
+    (route,) = config(there, "nginx").routes
+    assert route.service == "shop/prod/web"  # it still has the live backend
+    assert render(config(there, "nginx")).text
+    there.story.settle()
+    there.calm()
+    (route,) = config(there, "nginx").routes
+    assert (route.service, route.upstream) == ("shop/prod/api", "shop_prod_api")
+
+
+def test_of_two_live_services_the_one_that_the_config_names_has_the_place() -> None:
+    both = (service("api", "y1"), service(public=True))
+    there = Server(story(*both)).calm()
+    taker = both[0].model_copy(update={"public": PUBLIC.public})
+    there.story.commit(taker, service(digest="x2"), revision=2).decide()
+    (route,) = config(there, "nginx").routes
+    assert route.service == "shop/prod/api"
 
 
 def test_on_the_hosts_loopback_the_first_by_name_has_the_port() -> None:
