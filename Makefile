@@ -7,8 +7,8 @@ MAKEFLAGS += --no-print-directory
 
 BIN := .venv/bin
 PYTEST := $(BIN)/python -m pytest
-PURE := model plan render effects engine commands
-# The unit tests: what mirrors reconciler/, and the tests of the tests' own ground.
+PURE := model plan render effects engine commands contract
+# The unit tests: what mirrors reconciler/, what holds the fakes equal to the real things, and the tests of the tests' own ground.
 UNIT := $(wildcard tests/test_*.py $(addprefix tests/,$(PURE)))
 # WITHOUT_DOCKER=1 leaves the tests that need Docker out; pytest says so in its first and last lines.
 DOCKER_OPTION := $(if $(WITHOUT_DOCKER),--without-docker)
@@ -43,7 +43,7 @@ static: setup
 	$(BIN)/ruff format --check . || { failed=yes; echo "check: make format mends the format"; }
 	$(BIN)/ruff check . || failed=yes
 	$(BIN)/mypy || failed=yes
-	MYPYPATH=tools $(BIN)/mypy --explicit-package-bases tools/*.py tests/*.py tests/integration/conftest.py || failed=yes
+	MYPYPATH=tools $(BIN)/mypy --explicit-package-bases tools/*.py tests/*.py tests/integration/conftest.py tests/fakes/*.py tests/contract/*.py || failed=yes
 	mkdir -p .cache
 	$(BIN)/lint-imports --no-logo >.cache/lint-imports.log 2>&1 || { failed=yes; cat .cache/lint-imports.log; }
 	tail -n 3 .cache/lint-imports.log | grep -E '^Contracts:' || true

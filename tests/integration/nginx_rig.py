@@ -180,20 +180,21 @@ class Seen:
 
 
 class Backend:
-    """An HTTP/1.1 backend on 127.0.0.1 that answers its name and notes what it gets.
+    """An HTTP/1.1 backend on a loopback address that answers its name and notes what it gets.
 
     Faults: `reset` cuts each connection once a whole request has arrived; `forget-idle` cuts a connection on which a request comes
     after `idle` seconds of silence, as an application does whose idle timeout ended while the request was on its way.
     """
 
-    def __init__(self, name: str, port: int = 0, fault: Fault = "none", idle: float = 1.2) -> None:
+    def __init__(self, name: str, port: int = 0, fault: Fault = "none", idle: float = 1.2, host: str = "127.0.0.1") -> None:
         self.name = name
+        self.host = host
         self.fault = fault
         self.idle = idle
         self.seen: list[Seen] = []
         self.last = 0.0
         self.connections = 0
-        self._listener = socket.create_server(("127.0.0.1", port), backlog=256)
+        self._listener = socket.create_server((host, port), backlog=256)
         self.port: int = self._listener.getsockname()[1]
         self._open: set[socket.socket] = set()
         self._closed = False
@@ -201,7 +202,7 @@ class Backend:
 
     @property
     def address(self) -> str:
-        return f"127.0.0.1:{self.port}"
+        return f"{self.host}:{self.port}"
 
     def remove(self) -> None:
         """Gone at once, as after SIGKILL."""
