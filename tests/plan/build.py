@@ -66,7 +66,10 @@ def desired(
     """A commit."""
     return Desired(
         revision=Revision(sha=f"{revision:07x}" + "0" * 33, subject=f"commit {revision}"),
-        servers={name: ServerEntry(name=name, address=f"10.0.0.{ord(name) - 96}") for name in servers},
+        servers={
+            name: ServerEntry(name=name, address=f"10.0.0.{ord(name) - 96 if len(name) == 1 else number}")
+            for number, name in enumerate(servers, 1)
+        },
         services={each.key: each for each in services},
         library={(each.key, each.spec.digest): each for each in (*services, *library)},
         allow_removals=allow,
