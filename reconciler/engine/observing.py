@@ -170,4 +170,6 @@ def _probe(target: GateTarget) -> Target:
     elif container.restarts >= CRASHES:
         code = f", the last time with code {container.exit_code}" if container.exit_code is not None else ""
         ended = f"crashed {container.restarts} times{code}"
-    return Target(health=target.health, address=target.owner.address, port=target.port, pid=container.pid, ended=ended)
+    return Target(
+        health=target.health, address=target.owner.address, port=target.port, pid=container.pid, ended=ended, stays=target.stays
+    )

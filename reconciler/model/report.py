@@ -9,7 +9,7 @@ from pydantic import Field
 from reconciler.model.base import Tolerant
 from reconciler.model.identity import Slot
 
-InstancePhase = Literal["preparing", "starting", "ready", "failed", "waiting", "live", "draining", "stalled"]
+InstancePhase = Literal["preparing", "starting", "ready", "failed", "waiting", "live", "kept", "draining", "stalled"]
 
 
 class Seen(Tolerant):

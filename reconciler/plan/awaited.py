@@ -37,6 +37,10 @@ def _news(key: ServiceKey, state: ServiceState, cluster: ClusterState, report: R
     here = [backend for backend in state.backends if backend.server == report.server]
     since = rollout.switched_at or 0
     retired = report.server not in unretired(cluster, reports, since)
+    if rollout.in_line:
+        places = {(b.replica, b.slot) for b in here}
+        told = [e for e in report.instances if e.service == str(key) and (e.replica, e.slot) in places]
+        return report.server in acknowledged(cluster, reports, since), [e.phase for e in told if e.phase in (*VOTES, "kept")]
     match rollout.phase:
         case "staging" | "replacing":
             entries = [vote(key, backend, rollout, cluster, reports) for backend in here]

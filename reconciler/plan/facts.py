@@ -18,8 +18,9 @@ ROUTING_SECONDS = 60.0
 
 
 def staging(key: ServiceKey | str, rollout: Rollout) -> str:
-    """A rollout is in the phase that it is in."""
-    return f"{rollout.phase}:{key}:{rollout.id}"
+    """A rollout is in the phase that it is in, for the batch that it is at."""
+    since = f":{rollout.switched_at}" if rollout.in_line and rollout.switched_at is not None else ""
+    return f"{rollout.phase}:{key}:{rollout.id}{since}"
 
 
 def aborted(key: ServiceKey | str, rollout: Rollout) -> str:
@@ -113,7 +114,7 @@ def _current(cluster: ClusterState | None, reports: Mapping[str, Report], observ
     for name, state in cluster.services.items():
         key = ServiceKey.parse(name)
         rollout = state.rollout
-        if rollout is not None and rollout.phase in ("staging", "replacing", "switching", "draining"):
+        if rollout is not None and rollout.phase in ("staging", "replacing", "switching", "soaking", "draining"):
             yield staging(key, rollout)
         if rollout is not None and rollout.phase == "aborted":
             yield aborted(key, rollout)
@@ -122,7 +123,7 @@ def _current(cluster: ClusterState | None, reports: Mapping[str, Report], observ
                 continue
             instance = key.instance(backend.slot, backend.replica)
             container = observed.of(instance)
-            if backend.role == "live" and not _up(observed, container, backend.spec):
+            if backend.role in ("live", "kept") and not _up(observed, container, backend.spec):
                 yield down(instance)
             if backend.role == "draining" and container is not None and may_drain(rollout):
                 yield draining(container.id)

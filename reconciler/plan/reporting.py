@@ -198,12 +198,33 @@ def _live(want: Wanted, application: Container | None, observed: Observed) -> In
             why = f"not running, and its config at {want.revision[:7]} cannot be read"
         return base.model_copy(update={"phase": "stalled" if missing or want.service is None else "starting", "reason": why})
     live = want.state.live
-    image = live.image if live is not None and live.image else _image(want, application, observed)
-    port = _port(application, want.instance)
+    known = live.image if live is not None and live.spec == want.backend.spec else None
+    base = base.model_copy(
+        update={"port": _port(application, want.instance), "image": known or _image(want, application, observed)}
+    )
+    if want.soaking and application.status != "created":
+        return _soaking(base, application, observed)
     if not application.running:
-        why = f"{application.status}" + (f" with code {application.exit_code}" if application.status == "exited" else "")
-        return base.model_copy(update={"phase": "starting", "reason": why, "port": port, "image": image})
-    return base.model_copy(update={"phase": "live", "port": port, "image": image})
+        return base.model_copy(update={"phase": "starting", "reason": _ended(application)})
+    return base.model_copy(update={"phase": "kept" if want.backend.role == "kept" else "live"})
+
+
+def _soaking(base: InstanceReport, application: Container, observed: Observed) -> InstanceReport:
+    """One that has the traffic of a rolling rollout: `failed` stops the line, anything but `live` holds it up."""
+    gate = observed.gates.get(application.id)
+    if not application.running and not _ended_with_the_machine(application, observed):
+        log = gate.log if gate is not None else ()
+        return base.model_copy(update={"phase": "failed", "reason": f"switched, then {_ended(application)}", "log": log})
+    if not application.running:
+        return base.model_copy(update={"phase": "starting", "reason": _ended(application)})
+    if gate is not None and gate.state == "failed":
+        why = f"switched, then unhealthy: {gate.error or 'health check failed'}"
+        return base.model_copy(update={"phase": "failed", "reason": why, "log": gate.log})
+    return base.model_copy(update={"phase": "live" if gate is not None and gate.state == "passed" else "starting"})
+
+
+def _ended(application: Container) -> str:
+    return f"{application.status}" + (f" with code {application.exit_code}" if application.status == "exited" else "")
 
 
 def _ending(instance: InstanceKey, container: Container, observed: Observed, cluster: ClusterState) -> InstanceReport:

@@ -71,6 +71,7 @@ def _switch(context: Context, want: DesiredService, state: ServiceState, rollout
         update={
             "rollout": switched,
             "live": Live(spec=rollout.target, revision=rollout.revision, image=rollout.image),
+            "others": () if rollout.scope is None else state.others,
             "previous": state.live if state.live is not None and state.live.spec != rollout.target else state.previous,
             "backends": tuple(after(b) for b in state.backends),
             "container_port": want.spec.port,

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from reconciler.model.cluster import Rollout, RolloutStrategy, ServiceState
+from reconciler.model.cluster import Live, Rollout, RolloutStrategy, ServiceState
 from reconciler.model.desired import DesiredService, Revision
 from reconciler.model.identity import ServiceKey
 from reconciler.plan import facts
 from reconciler.plan.cause import cause
 from reconciler.plan.placed import Place, assignment, idle_slot, live_slots, outdated, staged, stranded
+from reconciler.plan.rolling import next_batch
 from reconciler.plan.step import Context, Step, held
 from reconciler.plan.votes import unretired
 
@@ -56,7 +57,7 @@ def _forgiven(state: ServiceState) -> Step:
 def _begin(context: Context, key: ServiceKey, want: DesiredService, state: ServiceState, refresh: tuple[str, ...]) -> Step:
     """Choose the places and the strategy, and stage."""
     scope: tuple[str, ...] | None = None
-    strategy: RolloutStrategy = "rolling" if want.strategy == "rolling" else "toggle"
+    strategy: RolloutStrategy = "rolling" if want.strategy == "rolling" and stranded(want, state) else "toggle"
     recreate = want.strategy == "recreate" and bool(stranded(want, state))
     places = outdated(want, state)
     if _settled(want, state):
@@ -70,6 +71,7 @@ def _begin(context: Context, key: ServiceKey, want: DesiredService, state: Servi
     waiting = _routed_to(context, state) if slots else ()
     if waiting:
         return Step(held(state, f"{_ROUTED}{', '.join(waiting)} may still reach the other slot"))
+    batch = next_batch(context, key, want, state) if strategy == "rolling" else ()
     revision, target = context.desired.revision, want.spec.digest
     same = state.live is not None and state.live.spec == target
     why = _why(context, key, want, state, scope)
@@ -83,19 +85,33 @@ def _begin(context: Context, key: ServiceKey, want: DesiredService, state: Servi
         phase="staging",
         attempt=attempt,
         scope=scope,
+        batch=batch,
         cause=why,
     )
+    now = {place: slot for place, slot in slots.items() if slot is not None and (not batch or place[0] in batch)}
     again = state.rollout is not None and state.rollout.target == target
     begun = state.model_copy(
         update={
             "rollout": rollout,
-            "backends": (*state.backends, *(staged(p, slot, target) for p, slot in slots.items() if slot is not None)),
+            "others": _others(state, target),
+            "backends": (*state.backends, *(staged(place, slot, target) for place, slot in now.items())),
             "rejected": None,
             "held": None,
             "retries": state.retries if again else 0,
         }
     )
-    return Step(begun, reasons=(f"staging: {why}",))
+    where = f" on {', '.join(batch)}" if batch else ""
+    return Step(begun, reasons=(f"staging{where}: {why}",))
+
+
+def _others(state: ServiceState, target: str) -> tuple[Live, ...]:
+    """What else than the live version and the new one has traffic, as a stopped line leaves it: healing has to know it."""
+    specs = {b.spec for b in state.backends if b.role == "live"} - {target, state.live.spec if state.live is not None else ""}
+    known = {other.spec: other for other in state.others}
+    if state.rollout is not None:
+        rollout = state.rollout
+        known[rollout.target] = Live(spec=rollout.target, revision=rollout.revision, image=rollout.image)
+    return tuple(known[spec] for spec in sorted(specs & known.keys()))
 
 
 def _why(context: Context, key: ServiceKey, want: DesiredService, state: ServiceState, scope: tuple[str, ...] | None) -> str:

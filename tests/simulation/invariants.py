@@ -131,7 +131,7 @@ class Invariants:
         if state is None or instance is None:
             return False
         place = (machine.name, instance.replica, instance.slot)
-        return any(b.role == "live" and (b.server, b.replica, b.slot) == place for b in state.backends)
+        return any(b.role in ("live", "kept") and (b.server, b.replica, b.slot) == place for b in state.backends)
 
     def _may_end(self, machine: Machine, ids: tuple[str, ...], action: Action) -> None:
         world = self.world

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
-from reconciler.model.desired import ContainerSpec, Desired, DesiredService, Drain, PublicRoute, Revision, ServerEntry
+from reconciler.model.desired import ContainerSpec, Desired, DesiredService, Drain, PublicRoute, Revision, Rolling, ServerEntry
 from reconciler.model.identity import ServiceKey
 from reconciler.ports import internal_port
 
@@ -25,6 +25,7 @@ class Service:
     rollback: bool = False
     secrets: bool = False
     suspend: bool = False
+    rolling: Rolling | None = None
     replicas: int = 1
 
     @property
@@ -99,7 +100,8 @@ class Commits:
                 publish=len(self.names) > 1,
                 secrets=("key",) if service.secrets else (),
             ),
-            strategy="recreate" if service.recreate else "toggle",
+            strategy="recreate" if service.recreate else "rolling" if service.rolling is not None else "toggle",
+            rolling=service.rolling or Rolling(),
             servers=service.servers,
             pinned=service.recreate,
             stateful=service.recreate,

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 
 from reconciler.model.action import Action, RemoveInstance, StartContainer, StartInstance
 from reconciler.model.cluster import ClusterState, Decider
-from reconciler.model.desired import Desired
+from reconciler.model.desired import Desired, Rolling
 from reconciler.model.identity import InstanceKey
 from reconciler.model.observed import Elapsed
 from reconciler.model.report import Report
@@ -26,6 +26,12 @@ from tests.simulation.versions import Commits, Service, index_of, revision
 
 ALL = 99
 UPDATES = ("update",) * 5
+ROLLING = (
+    None,
+    Rolling(soak=20.0),
+    Rolling(soak=5.0, on_failure="abort_local"),
+    Rolling(max_parallel=2, max_unavailable=1, soak=0.0),
+)
 QUIET_ROUNDS = 5
 QUIET_SECONDS = 150.0
 
@@ -267,7 +273,7 @@ class World:
     # Commits and faults
 
     def _first(self) -> list[Service]:
-        web = Service("web", 1, self.names, public=True)
+        web = Service("web", 1, self.names, public=True, rolling=ROLLING[self.seed % len(ROLLING)])
         api = Service("api", 1, self.names[-1:], secrets=True)
         cache = Service("cache", 1, self.names[:1], sidecar=False)
         store = Service("store", 1, self.names[:1], sidecar=False, recreate=True, rollback=self.seed % 2 == 0)
@@ -310,7 +316,7 @@ class World:
 
     def _all(self) -> list[Service]:
         return [
-            Service("web", 1, self.names, public=True),
+            Service("web", 1, self.names, public=True, rolling=ROLLING[self.seed % len(ROLLING)]),
             Service("api", 1, self.names[-1:], secrets=True),
             Service("cache", 1, self.names[:1], sidecar=False),
         ]
