@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
@@ -154,6 +154,13 @@ class Observed(Model):
     def pair(self, service: ServiceKey, replica: int) -> tuple[str, str] | None:
         """The addresses that a replica's containers carry in their labels, or carried when there last were any."""
         return self._index.pairs.get((service, replica)) or self.pairs.get(f"{service}#{replica}")
+
+    def all_pairs(self) -> Iterator[tuple[ServiceKey, int, tuple[str, str]]]:
+        """(service, replica, addresses of its slots) of everything that has or had containers here."""
+        known = {f"{service}#{replica}": pair for (service, replica), pair in self._index.pairs.items()}
+        for name, pair in {**self.pairs, **known}.items():
+            service, _, replica = name.partition("#")
+            yield ServiceKey.parse(service), int(replica), pair
 
     @property
     def _index(self) -> _Places:

@@ -36,18 +36,18 @@ def _news(key: ServiceKey, state: ServiceState, cluster: ClusterState, report: R
     reports = {report.server: report}
     here = [backend for backend in state.backends if backend.server == report.server]
     since = rollout.switched_at or 0
-    retired = report.server not in unretired(cluster, reports, since)
+    retired = report.server not in unretired(cluster, reports, since, key)
     if rollout.in_line:
         places = {(b.replica, b.slot) for b in here}
         told = [e for e in report.instances if e.service == str(key) and (e.replica, e.slot) in places]
-        return report.server in acknowledged(cluster, reports, since), [e.phase for e in told if e.phase in (*VOTES, "kept")]
+        return report.server in acknowledged(cluster, reports, since, key), [e.phase for e in told if e.phase in (*VOTES, "kept")]
     match rollout.phase:
         case "staging" | "replacing":
             entries = [vote(key, backend, rollout, cluster, reports) for backend in here]
             seen = report.seen is not None and report.seen.generation >= since
             return seen and rollout.phase == "replacing", [e.phase for e in entries if e is not None and e.phase in VOTES]
         case "switching":
-            return report.server in acknowledged(cluster, reports, since), retired and _leaves(state)
+            return report.server in acknowledged(cluster, reports, since, key), retired and _leaves(state)
         case "draining":
             there = [gone(key, backend, rollout, cluster, reports) for backend in here if backend.role == "draining"]
             return there, retired and (rollout.strategy == "remove" or state.held is not None)

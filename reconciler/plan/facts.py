@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 
 from reconciler.model.cluster import ClusterState, Rollout
 from reconciler.model.identity import InstanceKey, ServiceKey
-from reconciler.model.observed import Container, Elapsed, ImageState, Observed
+from reconciler.model.observed import Container, Elapsed, ImageState, NginxState, Observed, Refusal
 from reconciler.model.report import Report
 
 RETRY_FIRST = 10.0
@@ -53,9 +53,14 @@ def image_failed(reference: str) -> str:
     return f"image_failed:{reference}"
 
 
-def refused(name: str, fingerprint: str) -> str:
-    """An nginx has refused a text."""
-    return f"refused:{name}:{fingerprint}"
+def refused(state: NginxState) -> str:
+    """An nginx has refused a text, for the so many-th time."""
+    return f"refused:{state.name}:{state.refused}:{state.tries}"
+
+
+def refused_part(name: str, refusal: Refusal) -> str:
+    """An nginx has refused one service's part of a text, for the so many-th time."""
+    return f"refused:{name}:{refusal.upstream}:{refusal.kind}:{refusal.part}:{refusal.tries}"
 
 
 def old_workers(name: str, loaded: str | None) -> str:
@@ -101,7 +106,9 @@ def _current(cluster: ClusterState | None, reports: Mapping[str, Report], observ
             yield image_failed(reference)
     for name, nginx in observed.nginx.items():
         if nginx.refused is not None:
-            yield refused(name, nginx.refused)
+            yield refused(nginx)
+        for refusal in nginx.refusals:
+            yield refused_part(name, refusal)
         if nginx.old_workers:
             yield old_workers(name, nginx.loaded)
     if cluster is None:

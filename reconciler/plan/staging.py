@@ -8,7 +8,7 @@ from reconciler.model.identity import ServiceKey
 from reconciler.plan import facts
 from reconciler.plan.placed import assignment, outdated
 from reconciler.plan.recreate import next_turn, turns
-from reconciler.plan.step import Context, Step, abort, waited_for, waits
+from reconciler.plan.step import SIDECAR_CAUSE, Context, Step, abort, waited_for, waits
 from reconciler.plan.votes import Tally, tally
 
 
@@ -25,13 +25,21 @@ def staging(context: Context, key: ServiceKey, want: DesiredService, state: Serv
     deadline = want.progress_deadline
     if not votes.unanimous and context.elapsed.of(facts.staging(key, rollout)) > deadline:
         waiting = ", ".join(sorted({backend.server for backend, _ in votes.waiting}))
-        return abort(state, rollout, f"not ready on {waiting} after {deadline:.0f} s", again=True)
+        return _late(state, rollout, f"not ready on {waiting} after {deadline:.0f} s", votes)
     if not votes.unanimous:
         return waits(state, rollout, waited_for(votes))
     rollout = rollout.model_copy(update={"image": _resolved(rollout, votes), "reason": None})
     if over_live:
         return next_turn(context, want, state, rollout, ())
     return _switch(context, want, state, rollout, votes)
+
+
+def _late(state: ServiceState, rollout: Rollout, why: str, votes: Tally) -> Step:
+    """Another attempt; but what a fresh sidecar refuses too does not get better by making it again and again."""
+    if not rollout.cause.startswith(SIDECAR_CAUSE):
+        return abort(state, rollout, why, again=True)
+    said = waited_for(votes)
+    return _rejected(state, rollout, why + (f", {said}" if said else ""), ())
 
 
 def _overtaken(context: Context, want: DesiredService, state: ServiceState, rollout: Rollout) -> str | None:
@@ -88,8 +96,13 @@ def _failed(state: ServiceState, rollout: Rollout, votes: Tally) -> Step:
     why = f"{backend.server}: {entry.reason or 'health check failed'}"
     if entry.transient:
         return abort(state, rollout, why, again=True)
+    return _rejected(state, rollout, why, entry.log)
+
+
+def _rejected(state: ServiceState, rollout: Rollout, why: str, log: tuple[str, ...]) -> Step:
+    """Not tried again until the config changes or somebody asks."""
     stopped = abort(state, rollout, why)
-    rejected = Rejected(spec=rollout.target, revision=rollout.revision, reason=why, log=entry.log)
+    rejected = Rejected(spec=rollout.target, revision=rollout.revision, reason=why, log=log)
     assert stopped.state is not None
     return Step(stopped.state.model_copy(update={"rejected": rejected}), reasons=stopped.reasons)
 

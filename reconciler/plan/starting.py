@@ -9,7 +9,7 @@ from reconciler.plan import facts
 from reconciler.plan.cause import cause
 from reconciler.plan.placed import Place, assignment, idle_slot, live_slots, outdated, staged, stranded
 from reconciler.plan.rolling import next_batch
-from reconciler.plan.step import Context, Step, held
+from reconciler.plan.step import SIDECAR_CAUSE, SIDECAR_STUCK, Context, Step, held
 from reconciler.plan.votes import unretired
 
 _DRAINS = "the other slot is still draining"
@@ -68,7 +68,7 @@ def _begin(context: Context, key: ServiceKey, want: DesiredService, state: Servi
     slots = {} if recreate else {place: idle_slot(state, place) for place in places}
     if any(slot is None for slot in slots.values()):
         return Step(held(state, _DRAINS))
-    waiting = _routed_to(context, state) if slots else ()
+    waiting = _routed_to(context, key, state) if slots else ()
     if waiting:
         return Step(held(state, f"{_ROUTED}{', '.join(waiting)} may still reach the other slot"))
     batch = next_batch(context, key, want, state) if strategy == "rolling" else ()
@@ -117,7 +117,9 @@ def _others(state: ServiceState, target: str) -> tuple[Live, ...]:
 def _why(context: Context, key: ServiceKey, want: DesiredService, state: ServiceState, scope: tuple[str, ...] | None) -> str:
     revision, live = context.desired.revision, state.live
     if scope is not None:
-        return f"secrets changed on {', '.join(scope)}"
+        conditions = [c for name in scope if name in context.reports for c in context.reports[name].conditions]
+        stuck = any(c.reason == SIDECAR_STUCK and c.service == str(key) for c in conditions)
+        return f"{SIDECAR_CAUSE if stuck else 'secrets changed'} on {', '.join(scope)}"
     if live is None or live.spec != want.spec.digest:
         old = context.desired.service_at(key, live.spec) if live is not None else None
         return cause(old, want, revision)
@@ -143,11 +145,11 @@ def _refresh(context: Context, key: ServiceKey, state: ServiceState) -> tuple[st
     return tuple(sorted(name for name in asking if name in live and context.seen(name, since)))
 
 
-def _routed_to(context: Context, state: ServiceState) -> tuple[str, ...]:
+def _routed_to(context: Context, key: ServiceKey, state: ServiceState) -> tuple[str, ...]:
     """Members whose old workers may still list as live the slot that the last switch left (DESIGN section 6, step 4)."""
     if state.rollout is None or state.rollout.switched_at is None:
         return ()
-    old = unretired(context.cluster, context.reports, state.rollout.switched_at)
+    old = unretired(context.cluster, context.reports, state.rollout.switched_at, key)
     return tuple(member for member in old if not _given_up(context, member))
 
 

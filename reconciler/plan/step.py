@@ -12,6 +12,11 @@ from reconciler.model.observed import Elapsed
 from reconciler.model.report import Report
 from reconciler.plan.votes import Tally
 
+SIDECAR_STUCK = "SidecarStuck"
+"""The reason of a condition in a report: a sidecar cannot reload, so that the service is replaced on that server."""
+SIDECAR_CAUSE = "a sidecar cannot reload"
+"""How the cause of such a rollout begins."""
+
 
 @dataclass(frozen=True)
 class Context:

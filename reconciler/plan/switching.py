@@ -16,14 +16,14 @@ def switching(context: Context, key: ServiceKey, state: ServiceState, rollout: R
     blocking = unacknowledged(context, key, state, rollout)
     if blocking:
         return waits(state, rollout, f"waiting for {', '.join(blocking)} to acknowledge generation {rollout.switched_at}")
-    silent = acknowledged(context.cluster, context.reports, rollout.switched_at or 0)
+    silent = acknowledged(context.cluster, context.reports, rollout.switched_at or 0, key)
     if silent:
         return _drains(
             state,
             rollout,
             f"{', '.join(silent)} silent for {context.desired.ack_timeout:.0f} s and reaches what is live by fallback",
         )
-    old = unretired(context.cluster, context.reports, rollout.switched_at or 0) if _leaves(state, rollout) else ()
+    old = unretired(context.cluster, context.reports, rollout.switched_at or 0, key) if _leaves(state, rollout) else ()
     if old:
         return waits(state, rollout, f"waiting for old nginx workers of {', '.join(old)}, which know only the old place")
     if not any(b.role == "draining" for b in state.backends):
@@ -33,7 +33,7 @@ def switching(context: Context, key: ServiceKey, state: ServiceState, rollout: R
 
 def unacknowledged(context: Context, key: ServiceKey, state: ServiceState, rollout: Rollout) -> tuple[str, ...]:
     """The members whose acknowledgement of the switch still has to be waited for, by name."""
-    silent = acknowledged(context.cluster, context.reports, rollout.switched_at or 0)
+    silent = acknowledged(context.cluster, context.reports, rollout.switched_at or 0, key)
     excused = _excused(context, key, state, rollout) if silent else frozenset()
     return tuple(member for member in silent if member not in excused)
 
@@ -92,7 +92,7 @@ def removal(context: Context, key: ServiceKey, state: ServiceState) -> Step:
     if rollout is not None and rollout.strategy == "remove":
         left = _left(context, key, state.backends, rollout)
         # Its ports and addresses go to nobody else while an old worker may still name them.
-        if left or unretired(context.cluster, context.reports, rollout.switched_at or 0):
+        if left or unretired(context.cluster, context.reports, rollout.switched_at or 0, key):
             return Step(state)
         return Step(None, reasons=("removed; its volumes are kept",))
     if rollout is not None and rollout.phase == "draining":

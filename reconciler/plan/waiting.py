@@ -75,10 +75,10 @@ def _after(
 ) -> Iterable[str]:
     """After the switch: acknowledgements, then old workers (only a removal waits for these), then old instances."""
     since = rollout.switched_at or 0
-    silent = acknowledged(cluster, reports, since)
+    silent = acknowledged(cluster, reports, since, key)
     if silent:
         yield f"waiting for {', '.join(silent)} to acknowledge generation {since}"
-    elif rollout.strategy == "remove" and (old := unretired(cluster, reports, since)):
+    elif rollout.strategy == "remove" and (old := unretired(cluster, reports, since, key)):
         yield f"waiting for old nginx workers of {', '.join(old)}"
     if rollout.phase != "draining" and rollout.strategy != "remove":
         return

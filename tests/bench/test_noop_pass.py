@@ -63,8 +63,14 @@ class StandInNginx:
     def forget(self, name: str) -> None:
         self.loaded.pop(name, None)
 
+    def read(self, name: str) -> str | None:
+        return None
+
     def state(self, name: str, pid: int, port: int) -> NginxState:
         return NginxState(name=name, loaded=self.loaded.get(name))
+
+    def complaint(self, name: str) -> str | None:
+        return None
 
     def version(self, name: str) -> tuple[int, int, int]:
         return (1, 31, 0)
