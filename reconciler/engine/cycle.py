@@ -353,7 +353,13 @@ class Cycle:
             waited_for = company and cluster is not None and awaited(cluster, self._publisher.told, self._report)
             gathering = any(entry.phase in ("preparing", "starting") and entry.rollout for entry in self._report.instances)
             self._publisher.publish(
-                self._own, self._report, flush=flush, waited_for=waited_for, gathering=gathering, riding=company
+                self._own,
+                self._report,
+                self.desired,
+                flush=flush,
+                waited_for=waited_for,
+                gathering=gathering,
+                riding=company,
             )
 
     def _unpublished(self) -> ReconcilerError | None:

@@ -46,7 +46,8 @@ class Clustered:
         known = tuple(self.story.want.library.values()) if hasattr(self, "story") else ()
         want = desired(*services, servers=self.servers, library=known)
         revision = want.revision.model_copy(update={"sha": sha, "subject": subject})
-        want = want.model_copy(update={"revision": revision})
+        inventory = {name: entry.model_copy(update=entries[name]) for name, entry in want.servers.items()}
+        want = want.model_copy(update={"revision": revision, "servers": inventory})
         if hasattr(self, "story"):
             self.story.want = want
         else:
@@ -57,7 +58,8 @@ class Clustered:
         """One decision, pushed if it says anything."""
         decision = self.story.decide(server)
         if decision.reasons:
-            files = {"cluster.yaml": write_yaml(decision.cluster), "README.md": status_page(decision.cluster).encode()}
+            page = status_page(decision.cluster, self.story.want.servers, self.story.want.revision)
+            files = {"cluster.yaml": write_yaml(decision.cluster), "README.md": page.encode()}
             message = cluster_message(server, decision.reasons, decision.cluster)
             self._commit(files, message, "status/cluster", server)
         return decision
