@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from reconciler.effects.pulses import Backend
 from reconciler.engine.carrying import JOB as INSTANCE_JOB
 from reconciler.engine.carrying import Carrier
 from reconciler.engine.configuration import Configuration
@@ -39,6 +40,7 @@ from reconciler.plan import facts
 from reconciler.plan.activity import kept_images, under_way
 from reconciler.plan.awaited import awaited, only_words
 from reconciler.plan.decide import decide
+from reconciler.plan.masks import pulse_targets, several
 from reconciler.plan.planner import plan, stalls
 from reconciler.plan.rebuild import unsettled
 from reconciler.plan.reporting import report as make_report
@@ -139,7 +141,10 @@ class Cycle:
             self.poll()
             return Outcome(next_in=1.0)
         desired = self._desire()
-        observed = self._observer.observe(desired, self.cluster, self._images.states(), self._carrier.heals(), dict(self._warnings))
+        dead = {address: pulse.error for address, pulse in self._world.pulses.pulses().items() if pulse.dead}
+        observed = self._observer.observe(
+            desired, self.cluster, self._images.states(), self._carrier.heals(), dict(self._warnings), dead
+        )
         observed = self._with_start_errors(desired, observed)
         self.desired, self.observed = desired, observed
         if not self._publisher.spoken:
@@ -154,6 +159,8 @@ class Cycle:
             return Outcome(next_in=self._publisher.next_in, active=waiting, problem=self._unpublished(), poll_in=FAST_POLL)
         elapsed = self._elapsed(cluster, observed)
         intended = self._texts.intended(desired, cluster, observed, self._site, elapsed)
+        targets = pulse_targets(desired, cluster, observed, several(intended))
+        self._world.pulses.watch({address: Backend(target.path, target.timeout) for address, target in targets.items()})
         actions = plan(desired, cluster, observed, elapsed, self._site, intended)
         pids = self._observer.nginx_pids(observed)
         healing = frozenset(w.instance.name for w in wanted(desired, cluster, observed) if not w.gated)

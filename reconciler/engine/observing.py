@@ -61,8 +61,9 @@ class Observer:
         images: Mapping[str, ImageState],
         heals: Mapping[str, int],
         warnings: Mapping[str, str],
+        dead: Mapping[str, str],
     ) -> Observed:
-        """What is there now. Raises Transient when Docker does not answer."""
+        """What is there now; `dead` is what the pulses tell of listed backends. Raises Transient when Docker does not answer."""
         containers, foreign = self._docker.containers()
         named = {key: service.spec.secrets for key, service in desired.services.items() if service.spec.secrets}
         base = Observed(
@@ -74,6 +75,7 @@ class Observer:
             own_networks=frozenset(self._docker.own_networks()),
             images=images,
             nginx=self._nginx_states(containers),
+            dead=dead,
             busy_ports=self._busy(desired),
             busy_loopback=self._busy_loopback(containers),
             locals=self._secrets.digests(named) if named else {},

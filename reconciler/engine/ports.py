@@ -7,12 +7,14 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from reconciler.effects.probes import Target
+from reconciler.effects.pulses import Backend
 from reconciler.errors import ReconcilerError
 from reconciler.model.container import ContainerPlan
 from reconciler.model.desired import Build, Revision
 from reconciler.model.effect import SwitchTarget
 from reconciler.model.identity import ServiceKey
 from reconciler.model.observed import Container, Gate, Image, NginxState
+from reconciler.model.pulse import Pulse
 from reconciler.model.source import Files
 from reconciler.model.switched import Switched
 
@@ -77,6 +79,13 @@ class ProberPort(Protocol):
 
     def watch(self, targets: Mapping[str, Target]) -> None: ...
     def gates(self) -> Mapping[str, Gate]: ...
+
+
+class PulsesPort(Protocol):
+    """Looks at the backends that nginxes list, by address, in the background."""
+
+    def watch(self, backends: Mapping[str, Backend]) -> None: ...
+    def pulses(self) -> Mapping[str, Pulse]: ...
 
 
 class SecretsPort(Protocol):

@@ -80,7 +80,7 @@ def look(question: Question, docker: DockerPort, nginx: NginxPort, secrets: Secr
     desired = configuration.desired(question.cluster, running)
     careful = _Unsure(nginx)
     observer = Observer(docker, careful, _NoProbes(), secrets, site)
-    observed = observer.observe(desired, question.cluster, {}, {}, {})
+    observed = observer.observe(desired, question.cluster, {}, {}, {}, {})
     cluster = question.cluster or _rebuilt(question, desired, observed)
     observed = observed.model_copy(update={"images": _images(docker, desired)})
     return Seen(desired, observed, cluster, rebuilt=question.cluster is None, unread=tuple(sorted(careful.unread)))

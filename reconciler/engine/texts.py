@@ -11,8 +11,9 @@ from reconciler.model.desired import Desired
 from reconciler.model.observed import Elapsed, NginxState, Observed
 from reconciler.model.routes import NginxConfig
 from reconciler.model.site import Site
+from reconciler.plan.masks import mask, masked
 from reconciler.plan.nginxes import Intended, configs
-from reconciler.plan.refusals import Settled, leave_out, settle
+from reconciler.plan.refusals import Settled, instance_addresses, leave_out, settle
 from reconciler.plan.routes import all_run
 from reconciler.render.blame import unwritable
 from reconciler.render.nginx import Rendered, render
@@ -70,7 +71,8 @@ class Texts:
         state = observed.nginx.get(config.name) or NginxState(name=config.name)
         config, left_out = self._writable(config)
         up = leave_out(up, left_out)
-        chosen, running = settle(config, state, observed, elapsed), settle(up, state, observed, elapsed)
+        addresses = instance_addresses(observed) if observed.dead else {}
+        chosen, running = (settle(mask(wanted, observed.dead, addresses), state, observed, elapsed) for wanted in (config, up))
         asked |= {config, up, chosen.config, running.config}
         bases = frozenset({self.render(config).fingerprint, self.render(up).fingerprint})
         for settled in (chosen, running):
@@ -84,6 +86,7 @@ class Texts:
             accepted={**accepted, **dict.fromkeys(bases, frozenset[str]())},
             unwritable=left_out,
             silent=chosen.silent,
+            masked=frozenset(masked(config, observed.dead, addresses)) if observed.dead else frozenset(),
         )
 
     def _remember(self, settled: Settled, bases: frozenset[str]) -> None:

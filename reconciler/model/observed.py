@@ -139,6 +139,7 @@ class Observed(Model):
     gates: Mapping[str, Gate] = {}  # by container id
     connections: Mapping[str, int] = {}  # established connections to the instance's port, by container id
     nginx: Mapping[str, NginxState] = {}  # by container name
+    dead: Mapping[str, str] = {}  # listed backends, by address, that do not answer this server -> what was found instead
     busy_ports: frozenset[int] = frozenset()  # host ports in use by anybody else on the private address
     busy_loopback: frozenset[int] = frozenset()  # ports of the server's own 127.0.0.1 that are not our host listener's
     locals: Mapping[str, str] = {}  # service key -> keyed hash of its secrets' contents; absent when it has none

@@ -7,9 +7,11 @@ from collections.abc import Iterable, Mapping
 from reconciler.model.cluster import ClusterState
 from reconciler.model.desired import Desired
 from reconciler.model.identity import ServiceKey
-from reconciler.model.observed import Observed
+from reconciler.model.observed import Elapsed, Observed
 from reconciler.model.report import Condition
 from reconciler.model.site import Site
+from reconciler.plan import facts
+from reconciler.plan.masks import TOLD_AFTER
 from reconciler.plan.nginxes import Intended, stuck
 from reconciler.plan.routes import host_collisions, upstream_name
 from reconciler.plan.step import SIDECAR_STUCK
@@ -17,7 +19,12 @@ from reconciler.plan.wanted import Wanted, wanted
 
 
 def conditions(
-    desired: Desired, cluster: ClusterState | None, observed: Observed, site: Site, intended: Mapping[str, Intended]
+    desired: Desired,
+    cluster: ClusterState | None,
+    observed: Observed,
+    site: Site,
+    intended: Mapping[str, Intended],
+    elapsed: Elapsed,
 ) -> Iterable[Condition]:
     """Every fact about the server and its services that is worth a word."""
     revision = desired.revision.sha
@@ -28,6 +35,7 @@ def conditions(
         text = "; ".join(str(problem) for problem in problems[:5])
         yield Condition(type="ConfigValid", status=False, reason="InvalidConfig", message=text, service=name, revision=revision)
     yield from _nginx_conditions(desired, cluster, observed, intended)
+    yield from _masks(desired, cluster, observed, intended, elapsed)
     for name, text in sorted(observed.warnings.items()):
         yield Condition(type="Warning", status=True, reason="Warning", message=text, service=name)
     for name, (port, holder) in host_collisions(cluster, observed).items() if cluster is not None and site.host_listener else ():
@@ -80,6 +88,20 @@ def _nginx_conditions(
         text = f"{found.instance.sidecar} cannot reload and is replaced with its application: {why}"
         service = str(found.instance.service)
         yield Condition(type="NginxLoaded", status=False, reason=SIDECAR_STUCK, message=text, service=service)
+
+
+def _masks(
+    desired: Desired, cluster: ClusterState | None, observed: Observed, intended: Mapping[str, Intended], elapsed: Elapsed
+) -> Iterable[Condition]:
+    """Backends that this server's nginxes pass over, once that has lasted: a short absence is not worth a push."""
+    keys = {upstream_name(ServiceKey.parse(name)): name for name in (cluster.services if cluster is not None else ())}
+    servers = {entry.address: entry.name for entry in desired.servers.values() if entry.address is not None}
+    for upstream, address in sorted({found for want in intended.values() for found in want.masked}):
+        if elapsed.of(facts.dead(address)) < TOLD_AFTER or upstream not in keys:
+            continue
+        server = servers.get(address.rpartition(":")[0], observed.server)
+        text = f"{address} on {server} gets no requests from here while another backend answers: {observed.dead[address]}"
+        yield Condition(type="BackendMasked", status=True, reason="NoAnswer", message=text, service=keys[upstream])
 
 
 def _unsettled(cluster: ClusterState) -> Iterable[str]:

@@ -63,6 +63,11 @@ def refused_part(name: str, refusal: Refusal) -> str:
     return f"refused:{name}:{refusal.upstream}:{refusal.kind}:{refusal.part}:{refusal.tries}"
 
 
+def dead(address: str) -> str:
+    """A backend that is listed does not answer."""
+    return f"dead:{address}"
+
+
 def old_workers(name: str, loaded: str | None) -> str:
     """An edge has workers from before the text that it has loaded."""
     return f"old_workers:{name}:{loaded}"
@@ -111,6 +116,8 @@ def _current(cluster: ClusterState | None, reports: Mapping[str, Report], observ
             yield refused_part(name, refusal)
         if nginx.old_workers:
             yield old_workers(name, nginx.loaded)
+    for address in observed.dead:
+        yield dead(address)
     if cluster is None:
         return
     for member in cluster.members:

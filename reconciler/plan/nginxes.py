@@ -30,7 +30,7 @@ class Intended:
     instance's way down and up again needs no reload. `missing`: upstreams that the text leaves as they were loaded, as this nginx
     refused what they should be. `accepted`: other texts that do what the decision says, and the upstreams that each of them lacks.
     `unwritable`: upstreams that are left out, with the reason, as the renderer refuses their values. `silent`: (upstream, port) of
-    listeners that are left out, as nginx could not have the port.
+    listeners that are left out, as nginx could not have the port. `masked`: (upstream, address) of backends that it passes over.
     """
 
     config: NginxConfig
@@ -40,6 +40,7 @@ class Intended:
     accepted: Mapping[str, frozenset[str]] = field(default_factory=dict)
     unwritable: Mapping[str, str] = field(default_factory=dict)
     silent: frozenset[tuple[str, int]] = frozenset()
+    masked: frozenset[tuple[str, str]] = frozenset()
 
     def loaded_by(self, state: NginxState) -> bool:
         """Whether an nginx has this text, or one that is as good, and nothing is to be reloaded."""

@@ -46,7 +46,7 @@ def settle(config: NginxConfig, state: NginxState, observed: Observed, elapsed: 
         for listener in config.listeners
         if _find(state, listener.upstream, "listener", listener_part(listener.port)) is not None
     )
-    addresses = _addresses(observed)
+    addresses = instance_addresses(observed)
     chosen = [_upstream(upstream, state, addresses, elapsed) for upstream in config.upstreams]
     upstreams = tuple(upstream for upstream, _ in chosen if upstream.peers)
     names = {upstream.name for upstream in upstreams}
@@ -97,7 +97,7 @@ def _by_address(peers: tuple[Peer, ...], addresses: Mapping[str, str]) -> tuple[
     return tuple(written(peer) for peer in peers)
 
 
-def _addresses(observed: Observed) -> Mapping[str, str]:
+def instance_addresses(observed: Observed) -> Mapping[str, str]:
     """The fixed address that each instance's name stands for, also while none of its containers is there."""
     found = {}
     for service, replica, pair in observed.all_pairs():

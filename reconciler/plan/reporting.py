@@ -52,7 +52,7 @@ def report(
         serving=serving,
         retired=retired,
         instances=tuple(_instances(desired, cluster, observed)),
-        conditions=(*conditions(desired, cluster, observed, site, intended), *troubles),
+        conditions=(*conditions(desired, cluster, observed, site, intended, elapsed), *troubles),
         refresh=tuple(_refresh(desired, cluster, observed, intended)),
         retry=retry,
     )

@@ -47,6 +47,13 @@ class Reachable:
             self._known[asked] = self._upstream(key, state, by_name)
         return self._known[asked]
 
+    def live(self, key: ServiceKey, state: ServiceState) -> Iterable[tuple[Backend, str | None]]:
+        """The live backends with the address at which this server reaches each; None for one that it does not reach."""
+        for backend in state.backends:
+            if backend.role == "live":
+                reached = self._reached(key, state, backend, by_name=False)
+                yield backend, reached[0] if reached is not None else None
+
     def _upstream(self, key: ServiceKey, state: ServiceState, by_name: bool) -> Upstream | None:
         """Backends of other zones stand behind those of this server's own, if there are any (docs/decisions/0006)."""
         near: list[Peer] = []

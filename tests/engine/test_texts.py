@@ -104,3 +104,32 @@ def test_when_all_runs_the_texts_by_name_are_not_worked_out_twice() -> None:
     there.stop("shop_prod_web")
     down = intended(texts, there, there.observe())["nginx"]
     assert down.equivalent != down.fingerprint
+
+
+def test_a_mask_is_loaded_and_neither_it_nor_its_end_touches_the_acknowledgement() -> None:
+    there = Server(story(service(replicas=2))).calm()
+    observed, texts = there.observe(), Texts()
+    pair = there.box("shop_prod_web_r2").plan.labels.addresses
+    assert pair is not None
+    before = intended(texts, there, observed)["nginx_host"]
+    dead = observed.model_copy(update={"dead": {f"{pair[0]}:80": "refused"}})
+    want = intended(texts, there, dead)["nginx_host"]
+    assert want.masked == {("shop_prod_web", f"{pair[0]}:80")}
+    unmasked, mask = (NginxState(name="nginx_host", loaded=each.fingerprint) for each in (before, want))
+    assert not want.loaded_by(unmasked) and want.lacking(unmasked) == frozenset()
+    assert want.loaded_by(mask) and want.lacking(mask) == frozenset()
+    back = intended(texts, there, observed.model_copy(update={"nginx": {"nginx_host": mask}}))["nginx_host"]
+    assert not back.loaded_by(mask) and back.lacking(mask) == frozenset()
+
+
+def test_a_mask_of_an_older_generation_is_not_taken_for_the_new_one() -> None:
+    there = Server(story(service(replicas=2))).calm()
+    texts = Texts()
+    pair = there.box("shop_prod_web_r2").plan.labels.addresses
+    assert pair is not None
+    dead = {f"{pair[0]}:80": "refused"}
+    old = intended(texts, there, there.observe().model_copy(update={"dead": dead}))["nginx_host"]
+    there.story.commit(service(digest="x2", replicas=2), revision=2).settle()
+    loaded = NginxState(name="nginx_host", loaded=old.fingerprint)
+    now = there.observe().model_copy(update={"dead": dead, "nginx": {"nginx_host": loaded}})
+    assert intended(texts, there, now)["nginx_host"].lacking(loaded) is None
