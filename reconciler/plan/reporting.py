@@ -144,7 +144,11 @@ def _gated(want: Wanted, application: Container | None, observed: Observed) -> I
     if not ours or application is None:
         return _image_phase(base, want.image, observed, want.instance.service, want.state)
     gate = observed.gates.get(application.id)
-    update: dict[str, object] = {"port": _port(application, want.instance)}
+    update: dict[str, object] = {"port": _port(application, want.instance), "image": _image(want, application, observed)}
+    known = observed.images.get(want.image)
+    if want.pinned and (known is None or known.image is None or known.image.id != application.image_id):
+        # Others have recorded which bytes are to run, and these are not known to be those.
+        return _image_phase(base, want.image, observed, want.instance.service, want.state)
     if gate is None or gate.state == "waiting":
         # The first refusals are an application that is starting: nothing to tell anybody, let alone to push.
         told = gate is not None and gate.failures >= TELLING_FAILURES
@@ -157,7 +161,7 @@ def _gated(want: Wanted, application: Container | None, observed: Observed) -> I
         why = f"healthy, then {application.status}"
         update |= {"phase": "failed", "reason": why, "after_s": round(gate.after, 1), "transient": passing}
     else:
-        update |= {"phase": "ready", "after_s": round(gate.after, 1), "image": _image(want, application, observed)}
+        update |= {"phase": "ready", "after_s": round(gate.after, 1)}
     return base.model_copy(update=update)
 
 

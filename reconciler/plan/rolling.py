@@ -16,11 +16,12 @@ from reconciler.model.identity import ServiceKey
 from reconciler.model.report import InstanceReport
 from reconciler.plan import facts
 from reconciler.plan.health import entry_of, listed, unavailable
+from reconciler.plan.pins import agreed, differ, found, pin
 from reconciler.plan.placed import assignment, idle_slot, outdated, staged
 from reconciler.plan.step import Context, Step, abort, held, waited_for, waits
 from reconciler.plan.stopping import stop
 from reconciler.plan.switching import unacknowledged
-from reconciler.plan.votes import Tally, tally
+from reconciler.plan.votes import Tally, pinned, tally
 
 
 def line(context: Context, key: ServiceKey, want: DesiredService, state: ServiceState, rollout: Rollout) -> Step:
@@ -64,6 +65,9 @@ def _staging(
     votes = tally(key, there, rollout, context.cluster, context.reports)
     if votes.failed:
         return _failed(context, key, want, state, rollout, {b.server: entry for b, entry in votes.failed})
+    image = found(key, want, rollout, there, context.cluster, context.reports) if differ(votes) else None
+    if image is not None:
+        return pin(want, state, rollout, image)
     if pause:
         return Step(held(state, pause))
     deadline = want.progress_deadline
@@ -102,9 +106,15 @@ def _switch(context: Context, want: DesiredService, state: ServiceState, rollout
             return backend.model_copy(update={"role": "kept", "weight": 0})
         return backend
 
-    turned = tuple(sorted({*rollout.switched, *rollout.batch}))
+    image = agreed(want, rollout, votes.ready)
     switched = rollout.model_copy(
-        update={"phase": "switching", "switched_at": context.generation, "switched": turned, "reason": None}
+        update={
+            "phase": "switching",
+            "image": image if pinned(image) and want.spec.build is None else rollout.image,  # an id is no other server's
+            "switched_at": context.generation,
+            "switched": tuple(sorted({*rollout.switched, *rollout.batch})),
+            "reason": None,
+        }
     )
     new = state.model_copy(update={"rollout": switched, "backends": tuple(after(b) for b in state.backends)})
     slots = ", ".join(sorted(f"{b.server} {b.slot}" for b, _ in votes.ready))
@@ -131,7 +141,7 @@ def _turn(context: Context, key: ServiceKey, want: DesiredService, state: Servic
     """Stage the next batch, or end the line."""
     batch = next_batch(context, key, want, state)
     if not batch:
-        return _finish(context, want, state, rollout)
+        return _finish(context, key, want, state, rollout)
     slots = {place: idle_slot(state, place) for place in outdated(want, state) if place[0] in batch}
     taken = sorted({server for (server, _), slot in slots.items() if slot is None})
     if taken:
@@ -142,9 +152,11 @@ def _turn(context: Context, key: ServiceKey, want: DesiredService, state: Servic
     return Step(new, reasons=(f"staging on {_names(batch)}{_progress(want, new, turn)}: {rollout.cause}",))
 
 
-def _finish(context: Context, want: DesiredService, state: ServiceState, rollout: Rollout) -> Step:
+def _finish(context: Context, key: ServiceKey, want: DesiredService, state: ServiceState, rollout: Rollout) -> Step:
     """Every place has it: what was kept, and what has no place any more, drains once everybody acknowledges that."""
     places = assignment(want, state).places
+    live = [b for b in state.backends if b.role == "live" and b.spec == rollout.target]
+    said = [(b, entry) for b in live if (entry := entry_of(context, key, b, rollout)) is not None]
 
     def after(backend: Backend) -> Backend:
         ends = backend.role == "kept" or (backend.role == "live" and (backend.server, backend.replica) not in places)
@@ -154,7 +166,7 @@ def _finish(context: Context, want: DesiredService, state: ServiceState, rollout
     new = state.model_copy(
         update={
             "rollout": ended,
-            "live": Live(spec=rollout.target, revision=rollout.revision, image=rollout.image),
+            "live": Live(spec=rollout.target, revision=rollout.revision, image=agreed(want, rollout, said)),
             "previous": state.live,
             "others": (),
             "backends": tuple(after(b) for b in state.backends),

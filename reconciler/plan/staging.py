@@ -6,6 +6,7 @@ from reconciler.model.cluster import Backend, Live, Rejected, Rollout, ServiceSt
 from reconciler.model.desired import DesiredService
 from reconciler.model.identity import ServiceKey
 from reconciler.plan import facts
+from reconciler.plan.pins import agreed, differ, found, pin
 from reconciler.plan.placed import assignment, outdated
 from reconciler.plan.recreate import next_turn, turns
 from reconciler.plan.step import SIDECAR_CAUSE, Context, Step, abort, waited_for, waits
@@ -22,13 +23,16 @@ def staging(context: Context, key: ServiceKey, want: DesiredService, state: Serv
     votes = tally(key, candidates, rollout, context.cluster, context.reports)
     if votes.failed:
         return _failed(state, rollout, votes)
+    image = found(key, want, rollout, candidates, context.cluster, context.reports) if differ(votes) else None
+    if image is not None:
+        return pin(want, state, rollout, image)
     deadline = want.progress_deadline
     if not votes.unanimous and context.elapsed.of(facts.staging(key, rollout)) > deadline:
         waiting = ", ".join(sorted({backend.server for backend, _ in votes.waiting}))
         return _late(state, rollout, f"not ready on {waiting} after {deadline:.0f} s", votes)
     if not votes.unanimous:
         return waits(state, rollout, waited_for(votes))
-    rollout = rollout.model_copy(update={"image": _resolved(rollout, votes), "reason": None})
+    rollout = rollout.model_copy(update={"image": agreed(want, rollout, votes.ready), "reason": None})
     if over_live:
         return next_turn(context, want, state, rollout, ())
     return _switch(context, want, state, rollout, votes)
@@ -105,11 +109,3 @@ def _rejected(state: ServiceState, rollout: Rollout, why: str, log: tuple[str, .
     rejected = Rejected(spec=rollout.target, revision=rollout.revision, reason=why, log=log)
     assert stopped.state is not None
     return Step(stopped.state.model_copy(update={"rejected": rejected}), reasons=stopped.reasons)
-
-
-def _resolved(rollout: Rollout, votes: Tally) -> str | None:
-    """The immutable reference that every server is to run: what the first server (by name) resolved it to."""
-    if rollout.image:
-        return rollout.image
-    found = sorted((b.server, entry.image) for b, entry in votes.ready if entry.image)
-    return found[0][1] if found else None

@@ -7,10 +7,11 @@ from reconciler.model.desired import DesiredService, Revision
 from reconciler.model.identity import ServiceKey
 from reconciler.plan import facts
 from reconciler.plan.cause import cause
+from reconciler.plan.pins import given
 from reconciler.plan.placed import Place, assignment, idle_slot, live_slots, outdated, staged, stranded
 from reconciler.plan.rolling import next_batch
 from reconciler.plan.step import SIDECAR_CAUSE, SIDECAR_STUCK, Context, Step, held
-from reconciler.plan.votes import unretired
+from reconciler.plan.votes import pinned, unretired
 
 _DRAINS = "the other slot is still draining"
 _ROUTED = "old nginx workers of "
@@ -74,13 +75,14 @@ def _begin(context: Context, key: ServiceKey, want: DesiredService, state: Servi
     batch = next_batch(context, key, want, state) if strategy == "rolling" else ()
     revision, target = context.desired.revision, want.spec.digest
     same = state.live is not None and state.live.spec == target
+    known = state.live.image if state.live is not None else None
     why = _why(context, key, want, state, scope)
     attempt = _attempt(state.rollout, revision)
     rollout = Rollout(
         id=f"{revision.short}/{attempt}",
         target=target,
         revision=state.live.revision if state.live is not None and scope is not None else revision.sha,
-        image=state.live.image if same and state.live is not None else None,
+        image=known if same and (pinned(known) or {s for s, _ in places} <= {s for s, _ in live_slots(state)}) else given(want),
         strategy="recreate" if recreate else strategy,
         phase="staging",
         attempt=attempt,

@@ -24,6 +24,11 @@ class Tally:
         return not self.failed and not self.waiting
 
 
+def pinned(reference: str | None) -> bool:
+    """Whether an image reference names its bytes, for every server: `name@sha256:...`."""
+    return reference is not None and "@" in reference
+
+
 def vote(
     key: ServiceKey, backend: Backend, rollout: Rollout, cluster: ClusterState, reports: Mapping[str, Report]
 ) -> InstanceReport | None:
@@ -44,11 +49,12 @@ def vote(
 def tally(
     key: ServiceKey, backends: Sequence[Backend], rollout: Rollout, cluster: ClusterState, reports: Mapping[str, Report]
 ) -> Tally:
-    """Sort the votes on `backends`."""
+    """Sort the votes on `backends`. One that is ready with other bytes than those recorded for the rollout is waited for."""
     ready, failed, waiting = [], [], []
     for backend in backends:
         entry = vote(key, backend, rollout, cluster, reports)
-        if entry is not None and entry.phase in ("ready", "live"):
+        other = entry is not None and pinned(rollout.image) and entry.image != rollout.image
+        if entry is not None and entry.phase in ("ready", "live") and not other:
             ready.append((backend, entry))
         elif entry is not None and entry.phase == "failed":
             failed.append((backend, entry))

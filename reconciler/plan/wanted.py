@@ -8,6 +8,7 @@ from reconciler.model.cluster import Backend, ClusterState, Rollout, ServiceStat
 from reconciler.model.desired import Build, Desired, DesiredService
 from reconciler.model.identity import InstanceKey, ServiceKey
 from reconciler.model.observed import Container, Observed
+from reconciler.plan.votes import pinned
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,11 @@ class Wanted:
             and self.backend.role == "live"
             and self.backend.spec == rollout.target
         )
+
+    @property
+    def pinned(self) -> bool:
+        """Whether it is behind its gate, and its rollout names the bytes to run."""
+        return self.gated and self.build is None and pinned(self.image)
 
     @property
     def soaking(self) -> bool:

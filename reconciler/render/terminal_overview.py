@@ -241,7 +241,7 @@ def _places(service: ServiceGlance) -> Table:
     rows = []
     for place in service.places:
         replica = f" ({place.replica})" if place.replica > 1 else ""
-        says = Cell(place.phase or "nothing", "plain" if place.phase in ("live", "ready") else "warn")
+        says = Cell(place.phase or "nothing", "plain" if place.phase in ("live", "ready", "kept") else "warn")
         rows.append((Cell(place.server, "strong"), Cell(place.zone or "?"), Cell(f"{place.slot}{replica}"), Cell(place.role), says))
     return Table(("server", "zone", "slot", "by the decision", "its server says"), tuple(rows))
 

@@ -261,6 +261,19 @@ class Invariants:
                 world.fail("I6", f"{name} is removed and still there: {state}")
         for machine in world.machines.values():
             self._machine(machine, cluster)
+        self._same_bytes(cluster)
+
+    def _same_bytes(self, cluster: ClusterState) -> None:
+        """A tag is resolved once for each rollout: whatever runs one version runs one image."""
+        for name, state in cluster.services.items():
+            live = [b for b in state.backends if b.role == "live" and state.live is not None and b.spec == state.live.spec]
+            found = {
+                (b.server, box.plan.image)
+                for b in live
+                if (box := self.world.machines[b.server].find(ServiceKey.parse(name).instance(b.slot, b.replica))) is not None
+            }
+            if len({image for _, image in found}) > 1:
+                self.world.fail("I4", f"{name} runs different images: {sorted(found)}, recorded is {state.live}")
 
     def _machine(self, machine: Machine, cluster: ClusterState) -> None:
         listed = {
