@@ -115,6 +115,7 @@ def test_an_instance_removed_by_hand_is_put_back_and_holds_up_the_line() -> None
     there = soaking()
     there.remove(SECONDARY)
     assert says(there)["secondary"].phase == "starting"
+    assert [action.kind for action in there.carry_out()] == ["prepare_image"]  # the very bytes, once more
     assert [action.kind for action in there.plan()] == ["start_instance"]
 
 
