@@ -8,7 +8,7 @@ import yaml
 from pydantic import ValidationError
 
 from reconciler.errors import Stalled
-from reconciler.model.cluster import SCHEMA, ClusterState
+from reconciler.model.cluster import SCHEMA, ClusterState, Decider
 
 
 @dataclass(frozen=True)
@@ -57,17 +57,31 @@ def write_yaml(model: object) -> bytes:
     return yaml.safe_dump(document, sort_keys=False, width=160, allow_unicode=True).encode()
 
 
-def follow(remote: bytes | None, remote_oid: str | None, own: Copy | None, *, epoch: str, accepted: bool) -> Followed:
+def follow(remote: bytes | None, remote_oid: str | None, own: Copy | None, *, server: str, epoch: str, accepted: bool) -> Followed:
     """Choose.
 
     remote, remote_oid: the shared file at the last poll. own: this server's copy, if it has one. epoch: fresh and random, used when
-    the remote's is lost and has to be rebuilt. accepted: this server's copy was already rebuilt on this very tip.
+    the remote's is lost and has to be rebuilt by this `server`. accepted: this server's copy was already rebuilt on this very tip.
     """
     damage = None
     try:
         found = read_cluster(remote)
     except ValueError as error:
         found, damage = None, str(error)
+    return choose(found, damage, remote_oid, own, server=server, epoch=epoch, accepted=accepted)
+
+
+def choose(
+    found: ClusterState | None,
+    damage: str | None,
+    remote_oid: str | None,
+    own: Copy | None,
+    *,
+    server: str,
+    epoch: str,
+    accepted: bool = False,
+) -> Followed:
+    """The same for a shared file that was read: `found`, None when it is not there or when `damage` says what is wrong with it."""
     if own is None:
         return Followed(found, remote_oid, notice=damage)
     if own.based_on == remote_oid or accepted:
@@ -78,11 +92,15 @@ def follow(remote: bytes | None, remote_oid: str | None, own: Copy | None, *, ep
         return Followed(found, remote_oid)
     elif found.generation < own.cluster.generation and not _ours(found, own.cluster):
         what = f"status/cluster was rewound from generation {own.cluster.generation} to {found.generation}"
-    elif found.generation < own.cluster.generation or own.reasons:
+    elif _ours(found, own.cluster) and (found.generation < own.cluster.generation or own.reasons):
         return Followed(own.cluster, remote_oid, own.reasons)
+    elif found.generation == own.cluster.generation and _traffic(found) != _traffic(own.cluster):
+        what = f"status/cluster was replaced: its generation {found.generation} sends the traffic elsewhere"
     else:
         return Followed(found, remote_oid)
-    rebuilt = own.cluster.model_copy(update={"epoch": epoch, "generation": own.cluster.generation + 1})
+    # Whoever rebuilds it publishes it: of several that do, the first to land is followed by the others.
+    decider = Decider(server=server, program=own.cluster.decided_by.program)
+    rebuilt = own.cluster.model_copy(update={"epoch": epoch, "generation": own.cluster.generation + 1, "decided_by": decider})
     reason = f"{what}; rebuilt from this server's copy under a new epoch"
     return Followed(rebuilt, remote_oid, (reason, *own.reasons), notice=reason)
 
@@ -93,3 +111,13 @@ def _ours(found: ClusterState, own: ClusterState) -> bool:
     Only a sole member decides ahead of the remote. Among several, what one follows has landed: an older one was rewound.
     """
     return found.decided_by.server == own.decided_by.server and found.members == (found.decided_by.server,)
+
+
+def _traffic(cluster: ClusterState) -> frozenset[tuple[str, str, int, str, str]]:
+    """What is live where: it never changes within a generation."""
+    return frozenset(
+        (name, backend.server, backend.replica, backend.slot, backend.spec)
+        for name, state in cluster.services.items()
+        for backend in state.backends
+        if backend.role == "live"
+    )

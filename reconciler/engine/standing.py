@@ -16,7 +16,7 @@ def check_name(server: str, identity: Identity, told: Report | None, observed: O
     A report with another identity is this machine's own past when its containers are here (the state directory was lost), and
     another machine's when they are not, or when the state directory is a copy.
     """
-    if told is None or told.instance == identity.own or not told.instances:
+    if told is None or told.instance == identity.own:
         return
     if observed.containers and identity.copied_from is None:
         return

@@ -14,7 +14,6 @@ from reconciler.engine.ports import (
     JournalPort,
     NginxPort,
     ProberPort,
-    PulsesPort,
     SecretsPort,
 )
 from reconciler.errors import ReconcilerError
@@ -28,7 +27,6 @@ class World:
     docker: DockerPort
     nginx: NginxPort
     prober: ProberPort
-    pulses: PulsesPort
     secrets: SecretsPort
     journal: JournalPort
     clock: ClockPort

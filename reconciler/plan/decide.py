@@ -68,9 +68,18 @@ def decide(
             "config": desired.revision.sha,
             "brake": held_back.message,
             "services": services,
+            "addresses": _addresses(desired, base, services),
         }
     )
     return Decision(decided, tuple(reasons))
+
+
+def _addresses(desired: Desired, cluster: ClusterState, services: Mapping[str, ServiceState]) -> dict[str, str]:
+    """Every server's that backends name. One that leaves the inventory is reached until its services live elsewhere."""
+    named = {backend.server for state in services.values() for backend in state.backends}
+    known = {name: entry.address for name, entry in desired.servers.items()}
+    found = {name: known.get(name) or cluster.addresses.get(name) for name in sorted(named)}
+    return {name: address for name, address in found.items() if address is not None}
 
 
 def _create(desired: Desired, reports: Mapping[str, Report], decider: Decider, epoch: str) -> Decision:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from reconciler.model.cluster import Backend, ServiceState
@@ -40,6 +40,16 @@ def stranded(want: DesiredService, state: ServiceState) -> list[Place]:
     """Those of them where another spec is live: what a recreate replaces in its own slot."""
     live = live_slots(state)
     return [place for place in outdated(want, state) if place in live]
+
+
+def homeless(want: DesiredService, state: ServiceState, servers: Collection[str]) -> str | None:
+    """Why a stateful service cannot go on: its data is on a server that the inventory (`servers`) no longer has."""
+    places = {server for server, _ in assignment(want, state).places}
+    lost = sorted(places - set(servers))
+    if not lost:
+        return None
+    where = ", ".join(lost)
+    return f"its data is on {where}, which is out of the inventory; take {where} in again, or name another under servers:"
 
 
 def live_slots(state: ServiceState) -> Mapping[Place, Slot]:

@@ -47,15 +47,8 @@ class Reachable:
             self._known[asked] = self._upstream(key, state, by_name)
         return self._known[asked]
 
-    def live(self, key: ServiceKey, state: ServiceState) -> Iterable[tuple[Backend, str | None]]:
-        """The live backends with the address at which this server reaches each; None for one that it does not reach."""
-        for backend in state.backends:
-            if backend.role == "live":
-                reached = self._reached(key, state, backend, by_name=False)
-                yield backend, reached[0] if reached is not None else None
-
     def _upstream(self, key: ServiceKey, state: ServiceState, by_name: bool) -> Upstream | None:
-        """Backends of other zones stand behind those of this server's own, if there are any (docs/decisions/0006)."""
+        """Backends of other zones stand behind those of this server's own, if there are any (docs/decisions/0005)."""
         near: list[Peer] = []
         far: list[Peer] = []
         slots: list[Peer] = []
@@ -77,7 +70,7 @@ class Reachable:
 
     def _reached(self, key: ServiceKey, state: ServiceState, backend: Backend, by_name: bool) -> tuple[str, str | None] | None:
         if backend.port is not None:
-            return _published(self.desired, backend)
+            return _published(self.desired, self.cluster, backend)
         service = self.desired.service_at(key, backend.spec)
         port = service.spec.port if service is not None else state.container_port
         return _local(key, backend, port, self.observed, by_name=by_name, assume_up=self.assume_up)
@@ -86,18 +79,6 @@ class Reachable:
         """Whether a backend is in this server's zone. A server that the inventory does not know has no zone to prefer."""
         own, its = (self.desired.servers.get(name) for name in (self.observed.server, backend.server))
         return own is None or its is None or own.zone == its.zone
-
-
-def all_run(cluster: ClusterState, observed: Observed) -> bool:
-    """Whether every live instance of this server runs: then `assume_up` makes no difference."""
-    for key, state in _services(cluster):
-        for backend in state.backends:
-            if backend.role == "live" and backend.server == observed.server and backend.port is None:
-                instance = key.instance(backend.slot, backend.replica)
-                owner = observed.of(instance, "sidecar") or observed.of(instance)
-                if owner is None or not owner.running:
-                    return False
-    return True
 
 
 def upstream_name(key: ServiceKey) -> str:
@@ -239,12 +220,13 @@ def _local(
     return f"{pair[0] if backend.slot == 'primary' else pair[1]}:{port}", other
 
 
-def _published(desired: Desired, backend: Backend) -> tuple[str, str] | None:
+def _published(desired: Desired, cluster: ClusterState, backend: Backend) -> tuple[str, str] | None:
     server = desired.servers.get(backend.server)
-    if server is None or server.address is None or backend.port is None:
+    address = server.address if server is not None else cluster.addresses.get(backend.server)
+    if address is None or backend.port is None:
         return None
     other = backend.port + (SECONDARY_OFFSET if backend.slot == "primary" else -SECONDARY_OFFSET)
-    return f"{server.address}:{backend.port}", f"{server.address}:{other}"
+    return f"{address}:{backend.port}", f"{address}:{other}"
 
 
 def _stream_config(

@@ -6,7 +6,7 @@ import pytest
 
 from reconciler.engine.following import Copy, follow, read_cluster, write_yaml
 from reconciler.errors import Stalled
-from reconciler.model.cluster import ClusterState, Decider
+from reconciler.model.cluster import Backend, ClusterState, Decider, ServiceState
 
 
 def state(generation: int = 5, epoch: str = "e1", server: str = "a", members: tuple[str, ...] = ("a",)) -> ClusterState:
@@ -19,7 +19,7 @@ def chosen(
     remote: ClusterState | bytes | None, own: Copy | None, oid: str | None = "new"
 ) -> tuple[ClusterState | None, str | None]:
     data = write_yaml(remote) if isinstance(remote, ClusterState) else remote
-    followed = follow(data, oid, own, epoch="fresh", accepted=False)
+    followed = follow(data, oid, own, server="b", epoch="fresh", accepted=False)
     assert followed.based_on == oid
     return followed.cluster, followed.notice
 
@@ -50,6 +50,14 @@ def test_a_push_of_its_own_whose_outcome_was_unknown_loses_nothing() -> None:
     assert chosen(state(6), own) == (own.cluster, None)
 
 
+def test_what_others_decided_goes_before_what_it_has_not_told_yet() -> None:
+    """It took a second member in, its push landed unheard, and the other one has decided since: none of that may be undone."""
+    members = ("a", "b")
+    own = Copy(state(7, members=members), "old", ("b joins",))
+    for remote in (state(9, server="b", members=members), state(7, server="b", members=members)):
+        assert chosen(remote, own) == (remote, None)
+
+
 @pytest.mark.parametrize("remote", [None, b"", b"]garbage[", b"schema: 1\n", state(3, server="b", members=("a", "b")),
                                     state(3, members=("a", "b"))])  # fmt: skip
 def test_a_lost_damaged_or_rewound_one_is_rebuilt_under_a_new_epoch_and_said(remote: ClusterState | bytes | None) -> None:
@@ -57,8 +65,20 @@ def test_a_lost_damaged_or_rewound_one_is_rebuilt_under_a_new_epoch_and_said(rem
     own = Copy(state(7, members=("a", "b")), "old")
     cluster, notice = chosen(remote, own)
     assert cluster is not None and (cluster.epoch, cluster.generation) == ("fresh", 8)
+    assert cluster.decided_by.server == "b", "who rebuilds it publishes it, whoever decided last"
     assert cluster.members == own.cluster.members and cluster.services == own.cluster.services
     assert notice is not None and "rebuilt" in notice
+
+
+def test_a_branch_that_was_put_back_and_decided_upon_again_is_noticed_within_its_generation() -> None:
+    members = ("a", "b")
+    backend = Backend(server="a", slot="primary", spec="x1", role="live", weight=100)
+    live = state(7, members=members).model_copy(
+        update={"services": {"shop/prod/web": ServiceState(internal_port=5000, container_port=80, backends=(backend,))}}
+    )
+    cluster, notice = chosen(state(7, server="b", members=members), Copy(live, "old"))
+    assert cluster is not None and (cluster.epoch, cluster.services) == ("fresh", live.services)
+    assert notice is not None and "replaced" in notice
 
 
 def test_a_rebuild_by_somebody_else_is_followed_although_its_generation_is_lower() -> None:
@@ -68,7 +88,7 @@ def test_a_rebuild_by_somebody_else_is_followed_although_its_generation_is_lower
 def test_a_newer_schema_is_waited_for_not_overwritten() -> None:
     """FAULTS 7."""
     with pytest.raises(Stalled, match="upgrade"):
-        follow(b"schema: 99\nepoch: e9\n", "new", Copy(state(7), "old"), epoch="fresh", accepted=False)
+        follow(b"schema: 99\nepoch: e9\n", "new", Copy(state(7), "old"), server="b", epoch="fresh", accepted=False)
 
 
 def test_unknown_keys_of_the_same_schema_are_no_damage() -> None:

@@ -9,7 +9,7 @@ from reconciler.model.observed import Elapsed, NginxState, Observed
 from reconciler.plan.nginxes import Intended, configs
 from reconciler.plan.planner import plan
 from tests.plan.build import Story
-from tests.simulation.machine import Box, Machine, fingerprint, make
+from tests.plan.machine import Box, Machine, fingerprint, make
 
 
 @dataclass

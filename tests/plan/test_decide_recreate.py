@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from reconciler.plan.step import retry_wish
-from tests.plan.build import Story, service, story
+from tests.plan.build import Story, desired, service, story
 
 AB = ("a", "b")
 
@@ -175,3 +175,13 @@ def test_a_service_that_moves_starts_at_its_new_place_before_the_old_one_ends() 
     assert (told.slots("live"), told.slots("staged")) == (["a primary x1"], ["b primary x1"])
     told.settle()
     assert told.slots("live") == ["b primary x1"]
+
+
+def test_data_on_a_server_out_of_the_inventory_stalls_by_name() -> None:
+    """Nobody there answers: without a word the rollout would run into its deadline again and again."""
+    told = story(service(recreate=True, servers=("b",)).model_copy(update={"pinned": False}), servers=AB)
+    newer = service(digest="x2", recreate=True, servers=("a",)).model_copy(update={"pinned": False})
+    told.want = desired(newer, revision=2, servers=("a",))
+    told.settle()
+    assert told.slots("live") == ["b primary x1"]
+    assert "b, which is out of the inventory" in (told.state().held or "")

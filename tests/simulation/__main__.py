@@ -1,30 +1,66 @@
-"""`python -m tests.simulation --seeds N [--servers 1] [--steps 60] [--first 0]`: more seeds than the tests have time for."""
+"""`make simulate SEEDS=1000:2000`: many seeds on all cores; a failing one is shrunk and can be replayed alone.
+
+`--replay SEED` prints all that happens in one run, `--digest SEED` its SHA-256.
+"""
 
 from __future__ import annotations
 
 import argparse
 import sys
 
-from tests.simulation.world import World
+from tests.simulation.daemon import Rules
+from tests.simulation.drawing import draw
+from tests.simulation.running import Finding, digest, run, trace
+from tests.simulation.shrinking import outcome, shrink
+
+SHOWN = 3
 
 
 def main() -> int:
-    """Run the seeds, print what fails; 1 if any did."""
-    parser = argparse.ArgumentParser(prog="tests.simulation", description=__doc__)
-    parser.add_argument("--seeds", type=int, default=1000)
-    parser.add_argument("--first", type=int, default=0)
-    parser.add_argument("--steps", type=int, default=100)
-    parser.add_argument("--servers", type=int, default=0, help="0: one, two and three in turn")
+    """1 if an invariant was broken."""
+    parser = argparse.ArgumentParser(prog="make simulate", description=__doc__)
+    parser.add_argument("--seeds", type=_seeds, default=range(2000), help="first:last, exclusive")
+    parser.add_argument("--workers", type=int, help="processes; default: one for each core")
+    parser.add_argument("--replay", type=int, metavar="SEED")
+    parser.add_argument("--digest", type=int, metavar="SEED")
+    parser.add_argument("--all", action="store_true", help=f"go on after {SHOWN} findings")
     options = parser.parse_args()
-    failed = 0
-    for seed in range(options.first, options.first + options.seeds):
-        try:
-            World(seed, options.servers or 1 + seed % 3).run(options.steps)
-        except AssertionError as error:
-            failed += 1
-            print(error)
-    print(f"{options.seeds} seeds, {failed} failed")
-    return 1 if failed else 0
+    if options.replay is not None:
+        sys.stdout.write(trace(options.replay))
+        return 0
+    if options.digest is not None:
+        print(digest(options.digest))
+        return 0
+    found = []
+    for finding in run(options.seeds, lambda words: print(words, flush=True), options.workers):
+        found.append(finding)
+        print(f"seed {finding.seed}: {finding.message}", flush=True)
+        if len(found) >= SHOWN and not options.all:
+            break
+    for finding in found[:SHOWN]:
+        _show(finding)
+    return 1 if found else 0
+
+
+def _show(finding: Finding) -> None:
+    print(f"\nseed {finding.seed}, shrunk (all of it: make simulate ARGS='--replay {finding.seed}'):", flush=True)
+    scene = shrink(draw(finding.seed), Rules())
+    for event in scene.events:
+        print(f"  {event}")
+    broken = outcome(scene, Rules())
+    assert broken is not None
+    print("which goes:")
+    for line in broken.log[-60:]:
+        print(f"  {line}")
+    print(f"  {broken}", flush=True)
+
+
+def _seeds(text: str) -> range:
+    first, _, last = text.partition(":")
+    try:
+        return range(int(first), int(last)) if last else range(int(first))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not first:last, such as 1000:2000") from None
 
 
 if __name__ == "__main__":

@@ -2,196 +2,249 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from reconciler.model.action import Action, Reload, RemoveInstance, SignalInstance, StartContainer, StartInstance
-from reconciler.model.cluster import ClusterState
+from reconciler.model import effect as e
+from reconciler.model.action import Action, RemoveInstance
+from reconciler.model.cluster import ClusterState, Rollout
+from reconciler.model.effect import Effect
 from reconciler.model.identity import InstanceKey, ServiceKey
-from reconciler.model.routes import NginxConfig, Upstream
 from reconciler.plan.decide import Decision
-from tests.simulation.machine import Box, Machine
-from tests.simulation.versions import index_of
+from tests.simulation import rest
+from tests.simulation.boxes import ROUTES_FOR, Box, Loaded
+from tests.simulation.daemon import Daemon
+from tests.simulation.served import served
+from tests.simulation.versions import DRAIN, PORT, sound
 
 if TYPE_CHECKING:
     from tests.simulation.world import World
 
-ACK_TIMEOUT = 90.0
+FASTEST = 1.25
+"""The fastest clock: what takes N seconds by it takes N / FASTEST."""
+ACK_TIMEOUT = 90.0 / FASTEST
 
 Where = tuple[str, InstanceKey]
+Found = dict[tuple[str, str], tuple[Daemon, Box] | None]
 
 
 class Invariants:
-    """What a world checks, and the faults that excuse it. `hurt`: instances that a fault (or a recreate) took down itself."""
+    """What a world checks, and the faults that excuse it.
+
+    hurt: instances that a fault (or a recreate) took down itself. unfair: digests whose staged instance a fault hit: they may be
+    rejected. bound: the servers for whose traffic the cluster answers: members that have acknowledged since they joined.
+    """
 
     def __init__(self, world: World) -> None:
         self.world = world
+        self.last: ClusterState | None = None
         self.hurt: set[Where] = set()
-        self.unfair: set[str] = set()  # digests whose staged instance a fault hit: they may be rejected
-        self.removed: set[ServiceKey] = set()
-        self.switches: dict[tuple[str, str, int | None], float] = {}
-        self.lived: set[str] = set()  # containers that a decision has ever called live
-        self.rollouts: dict[tuple[str, str, str], str] = {}
+        self.unfair: set[str] = set()
+        self.lived: set[str] = set()
+        self.bound: set[str] = set()
+        self.live: set[Where] = set()
+        self.released: dict[Where, float] = {}
+        self.rollouts: dict[tuple[str, str, str], Rollout] = {}
+        self.program = 0
+        self.hands = 0
+        self._checked = -1
+        self._landed: ClusterState | None = None
 
     # Faults
 
-    def hit(self, machine: Machine, box: Box, kind: str) -> None:
+    def hits(self, daemon: Daemon, box: Box) -> None:
         """A fault takes a container down."""
         assert box.instance is not None
-        self.hurt.add((machine.name, box.instance))
+        self.hurt.add((daemon.machine, box.instance))
         self.unfair.add(box.plan.labels.spec)
-        if kind == "kill":
-            box.status, box.exit_code, box.workers = "exited", 137, []
-        elif kind == "pause" and box.status == "running":
-            box.status = "paused"
-        elif kind == "remove":
-            del machine.boxes[box.id]
 
-    # I1, I2, I3
+    def tampered(self) -> None:
+        """Somebody changed the shared decision by hand."""
+        self.hands += 1
+
+    # After every step
 
     def check(self) -> None:
-        """After every step."""
+        """I1, I2, I3 and I9, wherever something has changed."""
+        self.looks()
         world = self.world
-        self.hurt = {(s, i) for s, i in self.hurt if not world.machines[s].healthy(i, world.now)}
-        for machine in world.machines.values():
-            self._two_slots(machine)
-            for box in machine.boxes.values():
-                if box.loaded is None or box.status != "running":
-                    continue
-                for config in (box.loaded, *(w.config for w in box.workers if w.ends > world.now)):
-                    for upstream in config.upstreams:
-                        self._reaches(machine, box, upstream)
-
-    def _two_slots(self, machine: Machine) -> None:
-        seen = set()
-        for box in machine.boxes.values():
-            if box.instance is None:
-                continue
-            place = (box.instance, box.plan.labels.role)
-            if place in seen:
-                self.world.fail("I2", f"{box.instance} has two containers on {machine.name}")
-            seen.add(place)
-
-    def _reaches(self, machine: Machine, box: Box, upstream: Upstream) -> None:
-        world = self.world
-        project, env, name = upstream.name.split("_")
-        service = ServiceKey(project, env, name)
-        live = [world.resolve(machine.name, peer.address) for peer in upstream.peers if not peer.backup]
-        backup = [world.resolve(machine.name, peer.address) for peer in upstream.peers if peer.backup]
-        where = [found for found in (*live, *backup) if found is not None]
-        if any(found in self.hurt for found in where) or self._removed(service):
+        version = sum(daemon.boxes.version for daemon in world.daemons.values())
+        if version == self._checked:
             return
-        for found in where:
-            if found[1].service != service and world.machines[found[0]].reachable(found[1]):
-                world.fail("I9", f"{box.plan.name} on {machine.name}: {upstream.name} leads to {found}")
-        accepting = [found for found in live if found is not None and world.machines[found[0]].reachable(found[1])]
-        for found in accepting:
-            if not world.machines[found[0]].healthy(found[1], world.now):
-                world.fail("I3", f"{box.plan.name} on {machine.name}: {upstream.name} has unhealthy {found}")
+        self._checked = version
+        if self.hurt:
+            self.hurt = {where for where in self.hurt if not self._healthy(where)}
+        found: Found = {}
+        for daemon, box in world.nginxes():
+            if daemon.machine in self.bound and not self._out_of_reach(daemon):
+                for loaded in self._routing(daemon, box):
+                    for name, live, backup in loaded.groups:
+                        if name in loaded.served.used:
+                            self._reaches(daemon, box, name, live, backup, found)
+
+    def _routing(self, daemon: Daemon, box: Box) -> Iterator[Loaded]:
+        """The configurations by which an nginx chooses backends: an old worker of the mesh has chosen all of its own."""
+        assert box.loaded is not None
+        yield box.loaded
+        if box.plan.labels.role == "edge":
+            now = self.world.now
+            for worker in box.workers:
+                if now < worker.ends and now < worker.since + ROUTES_FOR / daemon.rate:
+                    yield worker.loaded
+
+    def _reaches(self, daemon: Daemon, nginx: Box, name: str, live: tuple[str, ...], backup: tuple[str, ...], found: Found) -> None:
+        service = ServiceKey(*name.split("_"))
+        if not self.promised(service):
+            return
+        here = f"{nginx.plan.name} on {daemon.machine}: {name}"
+        accepting = [at for peer in live if (at := self._at(daemon, peer, found)) is not None]
+        for other, box in accepting:
+            instance = box.instance
+            assert instance is not None
+            if instance.service != service:
+                self.world.fail("I9", f"{here} leads to {instance} on {other.machine}")
+            if (other.machine, instance) not in self.hurt and not other.boxes.healthy(box, self.world.now):
+                self.world.fail("I3", f"{here} has the unhealthy {instance} on {other.machine}")
         if accepting:
             return
-        if not any(found is not None and world.machines[found[0]].healthy(found[1], world.now) for found in backup):
-            world.fail("I1", f"{box.plan.name} on {machine.name}: {upstream.name} reaches nobody: {upstream.peers}")
+        behind = [at for peer in backup if (at := self._at(daemon, peer, found)) is not None]
+        if any(other.boxes.healthy(box, self.world.now) for other, box in behind):
+            return
+        if not any(instance.service == service for _, instance in self.hurt):
+            self.world.fail("I1", f"{here} reaches nobody: {live} {backup}")
 
-    def _removed(self, service: ServiceKey) -> bool:
-        """Whether the config says that it is to go, or it went and comes again: then nobody is promised anything."""
-        if service in self.removed:
-            return True
-        clusters = [self.world.refs.cluster, *(m.cluster for m in self.world.machines.values())]
-        known = [c.services.get(str(service)) for c in clusters if c is not None]
-        return any(state is None or state.live is None for state in known)
+    def _at(self, daemon: Daemon, peer: str, found: Found) -> tuple[Daemon, Box] | None:
+        place = (daemon.machine, peer)
+        if place not in found:
+            found[place] = self.world.reached(daemon, peer)
+        return found[place]
 
-    # Actions
+    def promised(self, service: ServiceKey) -> bool:
+        """Whether it is live by the last decision."""
+        state = self.last.services.get(str(service)) if self.last is not None else None
+        return state is not None and state.live is not None
 
-    def before(self, machine: Machine, action: Action) -> None:
-        """I5, I9 and the rule about starting, for an action that is about to be carried out."""
-        if isinstance(action, RemoveInstance):
-            self._may_end(machine, action.ids, action)
-        elif isinstance(action, SignalInstance):
-            self._may_end(machine, (action.id,), action)
-        elif isinstance(action, StartInstance):
-            if self._recreated(action.instance.service):
-                self.hurt.add((machine.name, action.instance))
-            self._may_end(machine, action.replaces, action)
-            self._may_start(machine, action)
-        elif isinstance(action, Reload):
-            for config in action.configs:
-                self._keeps(machine, config)
+    def _healthy(self, where: Where) -> bool:
+        daemon = self.world.daemons[where[0]]
+        return daemon.boxes.healthy(daemon.boxes.find(where[1]), self.world.now)
 
-    def after(self, machine: Machine) -> None:
-        """After an action."""
-        self._two_slots(machine)
-
-    def heals(self, machine: Machine, action: StartInstance | StartContainer) -> bool:
-        """Whether an action brings a live instance back."""
-        if machine.cluster is None:
+    def _out_of_reach(self, daemon: Daemon) -> bool:
+        """A server that the inventory drains is waited for up to `ack_timeout` only."""
+        tree = self.world.commits.tree
+        report = self.world.remote.reports().get(daemon.name)
+        if self.last is None or tree.servers.get(daemon.name, ("", "removed"))[1] == "active":
             return False
-        box = None if isinstance(action, StartInstance) else machine.boxes.get(action.id)
-        instance = action.instance if isinstance(action, StartInstance) else box.instance if box is not None else None
-        state = machine.cluster.services.get(str(instance.service)) if instance is not None else None
-        if state is None or instance is None:
-            return False
-        place = (machine.name, instance.replica, instance.slot)
-        return any(b.role in ("live", "kept") and (b.server, b.replica, b.slot) == place for b in state.backends)
+        serving = report.serving if report is not None else None
+        return serving is None or (serving.epoch, serving.generation) != (self.last.epoch, self.last.generation)
 
-    def _may_end(self, machine: Machine, ids: tuple[str, ...], action: Action) -> None:
-        world = self.world
-        for identity in ids:
-            box = machine.boxes.get(identity)
-            if box is None or box.instance is None or (machine.name, box.instance) in self.hurt:
-                continue
-            if self._recreated(box.instance.service) or box.id not in self.lived:
-                continue
-            where = (machine.name, box.instance)
-            for server, nginx, config in self._running():
-                if where in world.live_peers(server, config) and not self._excused(machine, where, server, config):
-                    world.fail("I5", f"{action.kind} of {box.instance} on {machine.name}: {nginx} on {server} lists it as live")
+    # Actions and effects
 
-    def _excused(self, machine: Machine, where: Where, server: str, config: NginxConfig) -> bool:
+    def planned(self, daemon: Daemon, action: Action) -> None:
+        """Nobody's connections are cut before `drain` allows it."""
+        if (
+            not isinstance(action, RemoveInstance)
+            or daemon.observed_at != self.world.now
+            or daemon.machine not in self.bound
+            or self.hands
+        ):
+            return
+        for identity in action.ids:
+            box = daemon.boxes.boxes.get(identity)
+            if box is None or box.instance is None or box.plan.labels.role != "application" or box.id not in self.lived:
+                continue
+            since = self.released.get((daemon.machine, box.instance))
+            early = since is not None and self.world.now - since < DRAIN / FASTEST
+            if early and box.status == "running" and self.world.carried(daemon, box):
+                self.world.fail("drain", f"{box.plan.name} on {daemon.machine} is removed with connections: {action.cause}")
+
+    def before(self, daemon: Daemon, effect: Effect) -> None:
+        """I5 and the rule about starting, for an effect that is about to be carried out."""
+        match effect:
+            case e.Stop() | e.Remove() | e.Signal():
+                box = daemon.boxes.boxes.get(effect.container)
+                if box is not None and box.instance is not None:
+                    self._may_end(daemon, box, box.instance)
+            case e.Start():
+                box = daemon.boxes.boxes.get(effect.container) or daemon.boxes.named(effect.container)
+                if box is not None and box.instance is not None and box.plan.labels.role == "application":
+                    self._may_start(daemon, box, box.instance)
+            case e.Switch():
+                for target in effect.targets:
+                    self._keeps(daemon, target)
+            case _:
+                pass
+
+    def after(self, daemon: Daemon, effect: Effect) -> None:
+        """I2, and everything that holds after every step."""
+        if isinstance(effect, e.Create):
+            places = [(b.instance, b.plan.labels.role) for b in daemon.boxes.boxes.values() if b.instance is not None]
+            if len(places) != len(set(places)):
+                self.world.fail("I2", f"{effect.plan.name} is there twice on {daemon.machine}")
+        if isinstance(effect, e.Remove):
+            self.hurt = {(m, i) for m, i in self.hurt if m != daemon.machine or self._still(daemon, i)}
+        self.check()
+
+    def _still(self, daemon: Daemon, instance: InstanceKey) -> bool:
+        """What the protocol let go and took away is no longer a fault's doing."""
+        return daemon.boxes.find(instance) is not None or (daemon.machine, instance) not in self.released
+
+    def _may_end(self, daemon: Daemon, box: Box, instance: InstanceKey) -> None:
+        world, where = self.world, (daemon.machine, instance)
+        if self._recreated(instance.service):
+            self.hurt.add(where)
+        if where in self.hurt or box.id not in self.lived or not self.promised(instance.service):
+            return
+        addresses = self._addresses(daemon, box)
+        for other, nginx in world.nginxes():
+            if other.machine not in self.bound or self._out_of_reach(other):
+                continue
+            assert nginx.loaded is not None
+            for _, live, backup in nginx.loaded.groups:
+                if any((other is daemon or public) and address in live for address, public in addresses) and not self._excused(
+                    where, other, (*live, *backup), box
+                ):
+                    world.fail(
+                        "I5", f"{box.plan.name} on {daemon.machine} ends: {nginx.plan.name} on {other.machine} lists it as live"
+                    )
+
+    def _excused(self, where: Where, other: Daemon, peers: tuple[str, ...], box: Box) -> bool:
         """Step 4: after `ack_timeout` a silent member that still reaches another healthy instance is not waited for."""
-        world, cluster, service = self.world, machine.cluster, where[1].service
-        state = cluster.services.get(str(service)) if cluster is not None else None
-        if cluster is None or state is None or state.rollout is None:
+        since = self.released.get(where)
+        if since is None or self.world.now - since < ACK_TIMEOUT:
             return False
-        since = self.switches.get((cluster.epoch, str(service), state.rollout.switched_at))
-        if since is None or world.now - since < ACK_TIMEOUT:
-            return False
-        name = f"{service.project}_{service.env}_{service.service}"
-        peers = (peer for upstream in config.upstreams if upstream.name == name for peer in upstream.peers)
-        found = (world.resolve(server, peer.address) for peer in peers)
-        return any(f is not None and f != where and world.machines[f[0]].healthy(f[1], world.now) for f in found)
+        reached = (self.world.reached(other, peer) for peer in peers)
+        return any(at is not None and at[1] is not box and at[0].boxes.healthy(at[1], self.world.now) for at in reached)
 
-    def _may_start(self, machine: Machine, action: StartInstance) -> None:
-        where = (machine.name, action.instance)
-        if where in self.hurt or self._removed(action.instance.service):
+    def _may_start(self, daemon: Daemon, box: Box, instance: InstanceKey) -> None:
+        where = (daemon.machine, instance)
+        if where in self.hurt or not self.promised(instance.service) or box.status == "running":
             return
-        for server, nginx, config in self._running(old=True):
-            if where in self.world.live_peers(server, config):
-                self.world.fail("I5", f"{action.instance} starts on {machine.name} while {nginx} on {server} lists it as live")
-
-    def _running(self, *, old: bool = False) -> list[tuple[str, str, NginxConfig]]:
-        """Configurations in use: (server, nginx, configuration)."""
-        found = []
-        for machine in self.world.machines.values():
-            for box in machine.boxes.values():
-                if box.loaded is None or box.status != "running":
-                    continue
-                found.append((machine.name, box.plan.name, box.loaded))
-                if old:
-                    ends = (w.config for w in box.workers if w.ends > self.world.now)
-                    found.extend((machine.name, box.plan.name, config) for config in ends)
-        return found
-
-    def _keeps(self, machine: Machine, config: NginxConfig) -> None:
-        """An upstream that an nginx has does not vanish while its service is live."""
-        box = next((b for b in machine.boxes.values() if b.plan.name == config.name), None)
-        if box is None or box.loaded is None:
-            return
-        for name in {u.name for u in box.loaded.upstreams} - {u.name for u in config.upstreams}:
-            service = ServiceKey(*name.split("_"))
-            hurt = any(instance.service == service for _, instance in self.hurt)
-            if hurt or self._removed(service) or config.kind == "edge":
+        addresses = self._addresses(daemon, box)
+        for other, nginx in self.world.nginxes():
+            if other.machine not in self.bound or self._out_of_reach(other):
                 continue
-            self.world.fail("I1", f"{config.name} on {machine.name} loses {name}, which is live")
+            for loaded in self._routing(other, nginx):
+                for _, live, _ in loaded.groups:
+                    if any((other is daemon or public) and address in live for address, public in addresses):
+                        where_listed = f"{nginx.plan.name} on {other.machine}"
+                        self.world.fail("I5", f"{box.plan.name} starts on {daemon.machine} while {where_listed} lists it as live")
+
+    @staticmethod
+    def _addresses(daemon: Daemon, box: Box) -> list[tuple[str, bool]]:
+        """How nginxes name it, and whether those of other servers do."""
+        owner = daemon.boxes.boxes.get(box.owner, box) if box.owner is not None else box
+        plan = owner.plan
+        return [(f"{plan.address}:{PORT}", False), *((f"{p.host_address}:{p.host_port}", True) for p in plan.publish)]
+
+    def _keeps(self, daemon: Daemon, target: e.SwitchTarget) -> None:
+        """An upstream that an nginx has does not vanish while its service is live."""
+        box = daemon.boxes.named(target.name)
+        if box is None or box.loaded is None or box.plan.labels.role == "edge" or daemon.machine not in self.bound:
+            return
+        for name in sorted(box.loaded.served.used - served(target.text).used):
+            service = ServiceKey(*name.split("_"))
+            if self.promised(service) and not any(instance.service == service for _, instance in self.hurt):
+                self.world.fail("I1", f"{target.name} on {daemon.machine} loses {name}, which is live")
 
     def _recreated(self, service: ServiceKey) -> bool:
         """Recreate is exempt from I4 and I5 and has its documented gap in I1."""
@@ -199,96 +252,91 @@ class Invariants:
 
     # Decisions
 
-    def decision(self, before: ClusterState | None, decision: Decision) -> None:
-        """I8: generations grow, every change has a reason, an identity is used once, nothing good is rejected."""
-        world, after = self.world, decision.cluster
-        if before is not None and (after.generation < before.generation or after.epoch != before.epoch):
-            world.fail("I8", f"generation {before.generation} -> {after.generation}")
-        names = {*after.services, *(before.services if before is not None else ())}
-        gone = {n for n in names if n not in after.services or after.services[n].live is None}
-        self.removed = (self.removed | {ServiceKey.parse(n) for n in gone}) - {ServiceKey.parse(n) for n in names - gone}
+    def rebuilt(self, daemon: Daemon, cluster: ClusterState) -> None:
+        """A new epoch has a cause."""
+        if not self.hands:
+            self.world.fail("I8", f"{daemon.machine} begins {cluster.epoch}, and nobody has touched the branch")
+
+    def proposed(self, daemon: Daemon, before: ClusterState | None, decision: Decision) -> None:
+        """A decision that counts once it has landed."""
+        self._step(daemon, before, decision.cluster, decision.reasons)
+
+    def wrote(self, daemon: Daemon, ref: str) -> None:
+        """A report has one writer: two machines with one name would acknowledge for each other."""
+        if ref == daemon.name != daemon.machine:
+            self.world.fail("name", f"{daemon.machine} writes the report of {ref}, which another machine is")
+
+    def decided(self, daemon: Daemon, before: ClusterState | None, after: ClusterState, reasons: tuple[str, ...]) -> None:
+        """A sole member's decision counts at once."""
+        self._step(daemon, before, after, reasons)
+        self._counts(after)
+
+    def looks(self) -> None:
+        """What has landed on the remote."""
+        cluster = self.world.remote.cluster
+        if cluster is not None and cluster is not self._landed:
+            self._landed = cluster
+            self._counts(cluster)
+        self._bind()
+
+    def _bind(self) -> None:
+        if self.last is None:
+            return
+        members = {d.machine: d for d in self.world.daemons.values() if d.name in self.last.members and d.machine == d.name}
+        self.bound &= set(members)
+        if len(self.bound) < len(members):
+            reports = self.world.remote.reports()
+            for name in members.keys() - self.bound:
+                report = reports.get(name)
+                if report is not None and report.serving is not None and report.serving.epoch == self.last.epoch:
+                    self.bound.add(name)
+
+    def _step(self, daemon: Daemon, before: ClusterState | None, after: ClusterState, reasons: tuple[str, ...]) -> None:
+        """I8: generations grow, every change has a reason."""
+        world = self.world
+        if before is None:
+            return
+        if after.generation < before.generation or after.epoch != before.epoch:
+            world.fail("I8", f"generation {before.generation} -> {after.generation}, {before.epoch} -> {after.epoch}")
+        joins = any(reason.endswith("joins") for reason in reasons)
         for name, state in after.services.items():
-            for backend in (b for b in state.backends if b.role == "live"):
-                box = world.machines[backend.server].find(ServiceKey.parse(name).instance(backend.slot, backend.replica))
-                self.lived |= {box.id} if box is not None else set()
-            old = before.services.get(name) if before is not None else None
-            told = any(reason.startswith(f"{name} ") or reason.endswith("joins") for reason in decision.reasons)
-            if before is not None and state != old and not told:
+            old = before.services.get(name)
+            if state != old and not joins and not any(reason.startswith(f"{name} ") for reason in reasons):
                 world.fail("I8", f"{name} changes without a reason: {old} -> {state}")
+        if int(before.decided_by.program) > int(daemon.program):
+            world.fail("I8", f"{daemon.machine} decides with program {daemon.program} after {before.decided_by.program}")
+
+    def _counts(self, after: ClusterState) -> None:
+        """It is followed from now on."""
+        last = self.last
+        if last is not None and (last.epoch == after.epoch and after.generation < last.generation) and not self.hands:
+            return
+        self.last = after
+        world = self.world
+        live = {
+            (b.server, ServiceKey.parse(name).instance(b.slot, b.replica))
+            for name, state in after.services.items()
+            for b in state.backends
+            if b.role == "live" and b.server in world.daemons
+        }
+        for where in self.live - live:
+            self.released[where] = world.now
+        for where in live:
+            self.released.pop(where, None)
+            box = world.daemons[where[0]].boxes.find(where[1])
+            self.lived |= {box.id} if box is not None else set()
+        self.live = live
+        for name, state in after.services.items():
             rollout = state.rollout
-            if rollout is not None and rollout.switched_at is not None:
-                self.switches.setdefault((after.epoch, name, rollout.switched_at), world.now)
-            earlier = old.rollout.id if old is not None and old.rollout is not None else None
-            if rollout is not None and rollout.phase == "staging" and earlier != rollout.id:
-                used = self.rollouts.setdefault((after.epoch, name, rollout.id), after.model_dump_json())
-                if used != after.model_dump_json() and world.size == 1:
+            if rollout is not None and rollout.phase == "staging":
+                known = self.rollouts.setdefault((after.epoch, name, rollout.id), rollout)
+                if (known.target, known.revision) != (rollout.target, rollout.revision) and not self.hands:
                     world.fail("I8", f"{name} {rollout.id} is used twice")
-            if state.rejected is not None and state.rejected.spec.endswith("-good") and state.rejected.spec not in self.unfair:
+            if state.rejected is not None and sound(state.rejected.spec) and state.rejected.spec not in self.unfair:
                 world.fail("votes", f"{name}: {state.rejected.spec} was rejected: {state.rejected.reason}")
 
     # The end
 
     def converged(self) -> None:
         """I4, I6: what is desired is live, or the status names why not; nothing is left behind."""
-        world = self.world
-        cluster = world.refs.cluster
-        if cluster is None:
-            world.fail("I6", "there is no decision")
-            return
-        desired = world.commits.desired(world.commits.head)
-        if index_of(cluster.config) != world.commits.head:
-            world.fail("I6", "the decision follows an older commit")
-        for key, want in desired.services.items():
-            state = cluster.services.get(str(key))
-            if state is None:
-                world.fail("I6", f"{key} is not in the decision")
-                return
-            live = [b for b in state.backends if b.role == "live"]
-            named = state.held or (state.rollout is not None and (state.rollout.reason or "").startswith("Stalled"))
-            if not named:
-                if state.live is None or state.live.spec != want.spec.digest:
-                    world.fail("I6", f"{key} should be {want.spec.digest}: {state}")
-                if {b.spec for b in live} != {want.spec.digest}:
-                    world.fail("I4", f"{key}: {live}")
-                if {(b.server, b.replica) for b in live} != {(s, r + 1) for s in want.servers for r in range(want.replicas)}:
-                    world.fail("I6", f"{key} is on {live}, not on {want.servers}")
-            if state.rollout is not None and state.rollout.phase not in ("done", "aborted") and not named:
-                world.fail("I6", f"{key} is still {state.rollout.phase}")
-            if any(b.role != "live" for b in state.backends) and not named:
-                world.fail("I6", f"{key} still has {state.backends}")
-        for name, state in cluster.services.items():
-            if ServiceKey.parse(name) not in desired.services and not state.held:
-                world.fail("I6", f"{name} is removed and still there: {state}")
-        for machine in world.machines.values():
-            self._machine(machine, cluster)
-        self._same_bytes(cluster)
-
-    def _same_bytes(self, cluster: ClusterState) -> None:
-        """A tag is resolved once for each rollout: whatever runs one version runs one image."""
-        for name, state in cluster.services.items():
-            live = [b for b in state.backends if b.role == "live" and state.live is not None and b.spec == state.live.spec]
-            found = {
-                (b.server, box.plan.image)
-                for b in live
-                if (box := self.world.machines[b.server].find(ServiceKey.parse(name).instance(b.slot, b.replica))) is not None
-            }
-            if len({image for _, image in found}) > 1:
-                self.world.fail("I4", f"{name} runs different images: {sorted(found)}, recorded is {state.live}")
-
-    def _machine(self, machine: Machine, cluster: ClusterState) -> None:
-        listed = {
-            ServiceKey.parse(name).instance(b.slot, b.replica)
-            for name, state in cluster.services.items()
-            for b in state.backends
-            if b.server == machine.name
-        }
-        there = {b.instance for b in machine.boxes.values() if b.instance is not None}
-        if listed != there:
-            self.world.fail("I6", f"{machine.name} has {sorted(map(str, there))}, the decision lists {sorted(map(str, listed))}")
-        for instance in listed:
-            box = machine.find(instance)
-            if box is not None and box.good and not machine.healthy(instance, self.world.now):
-                self.world.fail("I6", f"{instance} on {machine.name} is {box.status}")
-        needed = {instance.service.network for instance in there} | {"bridge"}
-        if not cluster.services and set(machine.networks) != needed:
-            self.world.fail("I6", f"{machine.name} has networks {machine.networks}")
+        rest.check(self.world)

@@ -35,12 +35,6 @@ FAILS_AFTER = 5.0
 PULL = 3.0
 
 
-def resolved(reference: str, at: float) -> str:
-    """The bytes that a reference names when it is fetched: the tags of this registry move all the time."""
-    name, _, tag = reference.partition(":")
-    return reference if "@" in reference else f"{name}@{tag}.{int(at // 40.0)}"
-
-
 def fingerprint(config: NginxConfig) -> str:
     """Stands for the hash of the rendered text; equal for equal configurations."""
     return format(hash(config) & 0xFFFFFFFFFFFF, "012x")
@@ -223,8 +217,7 @@ class Machine:
                     ImageState.model_construct(attempt=attempt, status="preparing", image=None, error=None, transient=True, log=()),
                 )
             elif succeeds:
-                named = resolved(reference, done)
-                image = Image.model_construct(id=named, reference=named, volumes=(), exposed=())
+                image = Image.model_construct(id=reference, reference=reference, volumes=(), exposed=())
                 yield (
                     reference,
                     ImageState.model_construct(attempt=attempt, status="present", image=image, error=None, transient=True, log=()),

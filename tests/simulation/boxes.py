@@ -1,0 +1,323 @@
+"""A simulated Docker: containers, networks, addresses and published ports of one server, and the nginxes in them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from reconciler.errors import Transient
+from reconciler.model import effect as e
+from reconciler.model.container import ContainerPlan
+from reconciler.model.effect import Effect
+from reconciler.model.identity import InstanceKey
+from reconciler.model.observed import Container
+from tests.simulation.served import Served, served
+from tests.simulation.versions import healthy_after
+
+ROUTES_FOR = 60.0
+
+
+@dataclass
+class Worker:
+    """An nginx worker that is shutting down: it ends at `ends`, and carries connections to whom it listed as live."""
+
+    loaded: Loaded
+    since: float
+    ends: float
+    pinned: bool
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A text as nginx has it in use: names were resolved when it was loaded."""
+
+    served: Served
+    names: tuple[tuple[str, str], ...]
+
+    def resolve(self, address: str) -> str:
+        """`host:port` with the host's address of that time."""
+        host, _, port = address.rpartition(":")
+        return next((f"{found}:{port}" for name, found in self.names if name == host), address)
+
+    def __post_init__(self) -> None:
+        groups = [
+            (group.name, tuple(map(self.resolve, group.live)), tuple(map(self.resolve, group.backup)))
+            for group in self.served.groups
+        ]
+        object.__setattr__(self, "groups", tuple(groups))
+
+    groups: tuple[tuple[str, tuple[str, ...], tuple[str, ...]], ...] = field(init=False, default=())
+
+
+@dataclass
+class Box:
+    """A container."""
+
+    id: str
+    plan: ContainerPlan
+    number: int
+    status: str = "created"
+    started: float = 0.0
+    owner: str | None = None
+    networks: tuple[str, ...] = ()
+    exit_code: int | None = None
+    restarts: int = 0
+    loaded: Loaded | None = None
+    coming: tuple[float, str] | None = None  # a text that nginx was told to load, and when it will have done so
+    workers: list[Worker] = field(default_factory=list)
+    refused: tuple[str, str] | None = None
+    view: Container | None = None
+    view_of: tuple[object, ...] = ()
+
+    @property
+    def instance(self) -> InstanceKey | None:
+        """The instance it belongs to."""
+        return self.plan.labels.instance
+
+    def container(self) -> Container:
+        """As an adapter shows it."""
+        of = (self.status, self.exit_code, self.restarts, self.networks)
+        if self.view is None or self.view_of != of:
+            running = self.status == "running"
+            self.view_of = of
+            self.view = Container.model_construct(
+                id=self.id,
+                name=self.plan.name,
+                labels=self.plan.labels,
+                status=self.status,  # type: ignore[arg-type]
+                created=f"{self.number:06d}",
+                image_id=self.plan.image,
+                address=self.plan.address if running else None,
+                pid=1 if running else 0,
+                exit_code=self.exit_code,
+                restarts=self.restarts,
+                namespace_of=self.owner,
+                networks=self.networks,
+                drift=(),
+            )
+        return self.view
+
+
+@dataclass
+class Boxes:
+    """One server's Docker. Its containers run on while its daemon, or the reconciler, is away."""
+
+    server: str
+    machine: str
+    boxes: dict[str, Box] = field(default_factory=dict)
+    networks: dict[str, str] = field(default_factory=lambda: {"bridge": "172.17.0.0/16"})
+    texts: dict[str, str] = field(default_factory=dict)
+    refuses: bool = False
+    deaf_until: float = 0.0
+    version: int = 0
+    _count: int = 0
+
+    # Looking
+
+    def named(self, name: str) -> Box | None:
+        """By name."""
+        return next((box for box in self.boxes.values() if box.plan.name == name), None)
+
+    def find(self, instance: InstanceKey, role: str = "application") -> Box | None:
+        """By instance and role, running ones first."""
+        found = [b for b in self.boxes.values() if b.instance == instance and b.plan.labels.role == role]
+        return min(found, key=lambda b: (b.status != "running", b.id), default=None)
+
+    def behind(self, owner: Box) -> Box | None:
+        """The application that is reached in a container's namespace; None when nothing accepts connections there."""
+        if owner.status != "running":
+            return None
+        if owner.plan.labels.role == "application":
+            return owner
+        for box in self.boxes.values():
+            if box.owner == owner.id and box.status == "running":
+                return box
+        return None
+
+    def at(self, address: str) -> Box | None:
+        """The application that a connection to `ip:port` reaches, on a project network of this server or at a published port."""
+        host, _, port = address.rpartition(":")
+        for box in self.boxes.values():
+            plan = box.plan
+            if box.status == "running" and (
+                (plan.address == host and plan.labels.service is not None)
+                or any(p.host_address == host and p.host_port == int(port) for p in plan.publish)
+            ):
+                return self.behind(box)
+        return None
+
+    def healthy(self, box: Box | None, now: float) -> bool:
+        """Whether an application serves well."""
+        if box is None or box.status != "running":
+            return False
+        after = healthy_after(box.plan.labels.spec, self.server)
+        owner = self.boxes.get(box.owner) if box.owner is not None else None
+        return (
+            after is not None
+            and now - box.started >= after
+            and (box.owner is None or (owner is not None and owner.status == "running"))
+        )
+
+    def busy(self, network: str) -> list[str]:
+        """Who uses a network, besides the edge."""
+        return [b.plan.name for b in self.boxes.values() if network in b.networks and b.plan.labels.role != "edge"]
+
+    # Doing
+
+    def perform(self, effect: Effect, now: float, *, old: float, load: float) -> None:
+        """Carry out one effect. Raises Transient as the adapters do. What it is told twice, it does once."""
+        if now < self.deaf_until:
+            raise Transient("Docker does not answer")
+        self.version += 1
+        match effect:
+            case e.CreateNetwork():
+                self.networks.setdefault(effect.name, effect.subnet)
+            case e.RemoveNetwork():
+                for identity in effect.leaving:
+                    if identity in self.boxes:
+                        self._leave(self.boxes[identity], effect.name)
+                _check(not [b for b in self.boxes.values() if effect.name in b.networks], f"{effect.name} is in use")
+                self.networks.pop(effect.name, None)
+            case e.Connect():
+                box = self._box(effect.container)
+                _check(effect.network in self.networks, f"no network {effect.network}")
+                if effect.network not in box.networks:
+                    box.networks = (*box.networks, effect.network)
+            case e.WriteConfig():
+                self.texts[effect.name] = effect.text
+            case e.ForgetConfig():
+                self.texts.pop(effect.name, None)
+            case e.Create():
+                self._create(effect.plan)
+            case e.Start():
+                self._start(self._box(effect.container), now)
+            case e.Unpause():
+                box = self._box(effect.container)
+                box.status = "running" if box.status == "paused" else box.status
+            case e.Stop():
+                if effect.container in self.boxes:
+                    self.ends(self.boxes[effect.container], 0)
+            case e.Signal():
+                self.ends(self._box(effect.container), 0)
+            case e.Remove():
+                if effect.container in self.boxes:
+                    _check(self.boxes[effect.container].status not in ("running", "paused"), "it is still running")
+                    del self.boxes[effect.container]
+            case e.Switch():
+                for target in effect.targets:
+                    self._switch(target, now, old, load)
+            case _:
+                pass
+
+    def ends(self, box: Box, code: int) -> None:
+        """Its process ends."""
+        self.version += 1
+        if box.status in ("running", "paused"):
+            box.status, box.exit_code = "exited", code
+        box.workers, box.coming = [], None
+        box.loaded = None
+
+    def starts(self, box: Box, now: float) -> None:
+        """Docker starts it by itself; what cannot start stays down."""
+        self.version += 1
+        try:
+            self._start(box, now)
+        except Transient:
+            box.status, box.exit_code = "exited", 1
+
+    def passes(self, now: float) -> None:
+        """Time goes on: what nginx was told to load is loaded, old workers end."""
+        for box in self.boxes.values():
+            if box.coming is not None and box.coming[0] <= now:
+                text, box.coming = box.coming[1], None
+                self.version += 1
+                self._load(box, text, now, 0.0)
+            if box.workers and any(worker.ends <= now for worker in box.workers):
+                box.workers = [worker for worker in box.workers if worker.ends > now]
+
+    def _box(self, name: str) -> Box:
+        box = self.boxes.get(name) or self.named(name)
+        if box is None:
+            raise Transient(f"no container {name}")
+        return box
+
+    def _create(self, plan: ContainerPlan) -> None:
+        _check(self.named(plan.name) is None, f"the name {plan.name} is in use")
+        _check(not plan.network or plan.network in self.networks, f"no network {plan.network}")
+        self._count += 1
+        owner = None
+        if plan.namespace_of is not None:
+            found = self.named(plan.namespace_of)
+            _check(found is not None, f"no container {plan.namespace_of}")
+            owner = found.id if found is not None else None
+        networks = (plan.network,) if plan.network else ()
+        identity = f"{self.machine}{self._count:04d}"
+        self.boxes[identity] = Box(identity, plan, self._count, owner=owner, networks=networks)
+
+    def _start(self, box: Box, now: float) -> None:
+        if box.status == "running":
+            return
+        plan = box.plan
+        for other in self.boxes.values():
+            if other is not box and other.status in ("running", "paused"):
+                _check(plan.address is None or other.plan.address != plan.address, f"{plan.address} is in use by {other.plan.name}")
+                _check(not set(plan.publish) & set(other.plan.publish), f"a port is in use by {other.plan.name}")
+        if plan.namespace_of is not None:
+            owner = self.boxes.get(box.owner or "")
+            _check(owner is not None and owner.status == "running", f"{plan.namespace_of} does not run")
+        box.status, box.exit_code, box.started = "running", None, now
+        if plan.labels.role != "application":
+            text = self.texts.get(plan.name)
+            loaded = self._resolved(text) if text is not None else None
+            if loaded is None or self.refuses:
+                box.status, box.exit_code = "exited", 1
+                return
+            box.loaded, box.workers, box.refused, box.coming = loaded, [], None, None
+
+    def _switch(self, target: e.SwitchTarget, now: float, old: float, load: float) -> None:
+        box = self.named(target.name)
+        if box is None or box.status != "running" or box.loaded is None:
+            return
+        if self.refuses or self._resolved(target.text) is None:
+            box.refused = (target.fingerprint, "refused by a fault" if self.refuses else "host not found in upstream")
+            return
+        if load > 0:
+            box.coming = (now + load, target.text)
+            return
+        self._load(box, target.text, now, old)
+
+    def _load(self, box: Box, text: str, now: float, old: float) -> None:
+        loaded = self._resolved(text)
+        if loaded is None or box.loaded is None:
+            return
+        self.texts[box.plan.name] = text
+        if old > 0:
+            box.workers.append(Worker(box.loaded, now, now + old, old > 5.0))
+        box.loaded, box.refused, box.coming = loaded, None, None
+
+    def _resolved(self, text: str) -> Loaded | None:
+        """The text with the names in it resolved; None when one of them is not there: nginx does not load that."""
+        found = served(text)
+        names = {}
+        for group in found.groups:
+            for address in (*group.live, *group.backup):
+                host = address.rpartition(":")[0]
+                if not host[0].isdigit():
+                    there = [b for b in self.boxes.values() if b.status in ("running", "paused") and host in b.plan.aliases]
+                    if not there:
+                        return None
+                    names[host] = there[0].plan.address or ""
+        return Loaded(found, tuple(names.items()))
+
+    @staticmethod
+    def _leave(box: Box, network: str) -> None:
+        box.networks = tuple(name for name in box.networks if name != network)
+
+    def nginxes(self) -> Iterator[Box]:
+        """Running nginxes that have a configuration."""
+        return (box for box in self.boxes.values() if box.loaded is not None and box.status == "running")
+
+
+def _check(holds: bool, words: str) -> None:
+    if not holds:
+        raise Transient(words)

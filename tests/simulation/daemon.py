@@ -1,0 +1,534 @@
+"""One server's program: what it keeps on disk, what it remembers, and its pass, which yields what it is about to do.
+
+The pass is the engine's (`engine/cycle.py`) with the outside as plain calls. It decides nothing itself: `Rules` are the product's
+own functions. Dropping the generator at a yield is the program's death at that moment.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from reconciler.engine.carrying import FIRST_DELAY, MOST_DELAY
+from reconciler.engine.executor import steps
+from reconciler.engine.following import Copy, Followed, choose
+from reconciler.engine.standing import check_name, may_decide, sole
+from reconciler.engine.world import Identity
+from reconciler.errors import Stalled, Transient
+from reconciler.model.action import Action, PrepareImage, RemoveInstance, SignalInstance, StartContainer, StartInstance, StartNginx
+from reconciler.model.cluster import ClusterState, Decider
+from reconciler.model.desired import Desired
+from reconciler.model.effect import Effect
+from reconciler.model.observed import Elapsed, Gate, Image, ImageState, NginxState, Observed
+from reconciler.model.report import Report
+from reconciler.model.routes import NginxConfig
+from reconciler.model.site import Site
+from reconciler.plan import facts
+from reconciler.plan.awaited import awaited, only_words
+from reconciler.plan.decide import Decision, decide
+from reconciler.plan.ending import drained_names
+from reconciler.plan.gates import gate_targets
+from reconciler.plan.nginxes import Intended, configs
+from reconciler.plan.planner import plan, stalls
+from reconciler.plan.rebuild import unsettled
+from reconciler.plan.reporting import report as make_report
+from reconciler.plan.wanted import wanted
+from reconciler.render.nginx import Rendered
+from tests.simulation.boxes import Boxes
+from tests.simulation.remote import CLUSTER, Content, Update
+from tests.simulation.trace import Pass
+from tests.simulation.versions import healthy_after, index_of
+
+if TYPE_CHECKING:
+    from tests.simulation.world import World
+
+FAILS_AFTER = 5.0
+PULL = 3.0
+RIDE = 10.0
+WORDS = 10.0
+DECISIONS = 20
+
+Moment = Effect | str
+Answer = None | Exception | str
+
+
+@dataclass(frozen=True)
+class Rules:
+    """The product's rules under test; a mutation replaces one of these."""
+
+    decide: Callable[..., Decision] = decide
+    plan: Callable[..., tuple[Action, ...]] = plan
+    report: Callable[..., Report] = make_report
+    configs: Callable[..., dict[str, NginxConfig]] = configs
+    choose: Callable[..., Followed] = choose
+    may_decide: Callable[..., bool] = may_decide
+    sole: Callable[..., bool] = sole
+    check_name: Callable[..., None] = check_name
+    unsettled: Callable[..., tuple[str, ...]] = unsettled
+    elapsed: Callable[[Elapsed], Elapsed] = lambda elapsed: elapsed
+    compares: bool = True  # whether the remote compares before it swaps
+
+
+@dataclass(frozen=True)
+class View:
+    """What a fetch brought."""
+
+    head: int
+    cluster: Content | None
+    oid: str | None
+    reports: Mapping[str, Report]
+    oids: Mapping[str, str]
+
+
+@dataclass
+class Disk:
+    """What survives the program's end."""
+
+    own: Copy | None = None
+    view: View | None = None
+    times: dict[str, float] = field(default_factory=dict)
+    marks: set[str] = field(default_factory=set)
+
+
+@dataclass
+class InHand:
+    """An action in the background: the effect that comes next, those after it, and when they are done."""
+
+    action: Action
+    effect: Effect
+    rest: Iterator[Effect]
+    due: float
+
+
+@dataclass
+class Daemon:
+    """A machine and its program. `name` is the server's; two machines may have one. `identity` is lost with the state."""
+
+    world: World
+    name: str
+    machine: str
+    identity: str
+    rate: float
+    boxes: Boxes
+    site: Site
+    program: str = "1"
+    locals: dict[str, str] = field(default_factory=dict)
+    images: set[str] = field(default_factory=set)
+    disk: Disk = field(default_factory=Disk)
+    away_until: float = 0.0
+    cut_until: float = 0.0
+    observed_at: float = 0.0
+    held: tuple[Generator[Moment, Answer, bool], Moment, Pass] | None = None
+
+    def __post_init__(self) -> None:
+        self.restart()
+
+    # Memory
+
+    def restart(self) -> None:
+        """The program ends and is started again: what it remembered is gone."""
+        self.view: View | None = None
+        self.report: Report | None = None
+        self.told: Report | None = None
+        self.known: ClusterState | None = None
+        self.spoken = False
+        self.proposal: tuple[ClusterState, str | None, tuple[str, ...]] | None = None
+        self.unsaid: float | None = None
+        self.words: float | None = None
+        self.probes: dict[str, float] = {}
+        self.heals: dict[str, list[float]] = {}
+        self.troubles: dict[str, tuple[float, int, str | None, bool, str]] = {}
+        self.pulls: dict[str, tuple[float, bool, str, int]] = {}
+        self.in_hand: dict[str, InHand] = {}
+        self.pairs: dict[str, tuple[str, str]] = {}
+        self.made: tuple[object, ...] = ()
+        self.intents: dict[str, Intended] = {}
+        self.held = None
+
+    def clock(self) -> float:
+        """Its monotonic clock."""
+        return self.world.now * self.rate
+
+    @property
+    def cluster(self) -> ClusterState | None:
+        """The decision that it follows."""
+        return self.disk.own.cluster if self.disk.own is not None else None
+
+    # One pass
+
+    def run(self, event: Pass) -> Generator[Moment, Answer, bool]:
+        """One pass. Returns whether anything changed or was done."""
+        world = self.world
+        before = (self.report, self.cluster, world.remote.pushes, self.boxes.version)
+        if event.fetch and world.now >= self.cut_until:
+            yield "fetch"
+            self._take_in(world.view())
+        elif self.view is None and self.disk.view is not None and self.disk.own is not None:
+            self._take_in(self.disk.view)
+        if self.view is None or world.now < self.boxes.deaf_until:
+            return False
+        desired = world.commits.desired(self.view.head)
+        entry = desired.servers.get(self.name)
+        self.site = self.site.model_copy(update={"address": entry.address if entry is not None else None})
+        observed = self._observe(desired)
+        if not self.spoken:
+            try:
+                world.rules.check_name(self.name, Identity(self.identity), self.view.reports.get(self.name), observed)
+            except Stalled:
+                return False
+        yield "decide"
+        self._decide_all(desired, observed)
+        if self.cluster is not None:
+            yield "plan"
+            yield from self._carry_out(desired, observed, self.cluster, event)
+        yield from self._publish(event)
+        return before != (self.report, self.cluster, world.remote.pushes, self.boxes.version)
+
+    def _take_in(self, view: View) -> None:
+        world = self.world
+        self.view = self.disk.view = view
+        self.told = view.reports.get(self.name)
+        self.known = view.cluster if isinstance(view.cluster, ClusterState) else None
+        if self.proposal is not None and self.proposal[1] != view.oid:
+            self.proposal = None
+        damage = "status/cluster is not a cluster state" if view.cluster is not None and self.known is None else None
+        own = self.disk.own
+        followed = world.rules.choose(self.known, damage, view.oid, own, server=self.name, epoch=f"epoch{world.epochs + 1}")
+        if followed.notice is not None and followed.cluster is not None:
+            world.epochs += 1
+            world.say(self, followed.notice)
+            world.invariants.rebuilt(self, followed.cluster)
+        if followed.cluster is None:
+            self.disk.own = None
+        elif own is None or followed.cluster is not own.cluster or followed.based_on != own.based_on:
+            self.disk.own = Copy(followed.cluster, followed.based_on, followed.reasons)
+
+    # Deciding
+
+    def _decide_all(self, desired: Desired, observed: Observed) -> None:
+        world, rules = self.world, self.world.rules
+        assert self.view is not None
+        for _ in range(DECISIONS):
+            cluster = self.cluster
+            self.report = self._make_report(desired, cluster, observed)
+            if not self._may_decide(cluster):
+                return
+            reports = {**self.view.reports, self.name: self.report}
+            if cluster is None and rules.unsettled(reports):
+                return
+            decision = rules.decide(
+                desired,
+                cluster,
+                reports,
+                self._elapsed(cluster, observed),
+                decider=Decider(server=self.name, program=self.program),
+                fresh_epoch=f"epoch{world.epochs + 1}",
+            )
+            if cluster is not None and (decision.cluster is cluster or decision.cluster == cluster):
+                self.words = None
+                return
+            alone = rules.sole(self.name, self.disk.own)
+            if cluster is not None and not alone and self._mere_words(cluster, decision.cluster):
+                return
+            if cluster is None:
+                world.epochs += 1
+            world.say(self, f"g{decision.cluster.generation}: " + " | ".join(decision.reasons))
+            own = self.disk.own
+            based_on = own.based_on if own is not None else None
+            if not alone:
+                self.proposal = (decision.cluster, based_on, decision.reasons)
+                world.invariants.proposed(self, cluster, decision)
+                return
+            world.invariants.decided(self, cluster, decision.cluster, decision.reasons)
+            self.disk.own = Copy(decision.cluster, based_on, (*(own.reasons if own is not None else ()), *decision.reasons))
+
+    def _mere_words(self, cluster: ClusterState, decided: ClusterState) -> bool:
+        if not only_words(cluster, decided):
+            self.words = None
+            return False
+        self.words = self.clock() if self.words is None else self.words
+        if self.clock() - self.words < WORDS:
+            return True
+        self.words = None
+        return False
+
+    def _may_decide(self, cluster: ClusterState | None) -> bool:
+        assert self.view is not None
+        commits, head = self.world.commits, self.view.head
+        if cluster is not None:
+            followed = index_of(cluster.config)
+            behind = followed != head and commits.is_ancestor(head, followed)
+            if not self.world.rules.may_decide(self.name, self.program, cluster, behind=behind):
+                return False
+        return self.proposal is None
+
+    def _make_report(self, desired: Desired, cluster: ClusterState | None, observed: Observed) -> Report:
+        assert self.view is not None
+        return self.world.rules.report(
+            desired,
+            cluster,
+            observed,
+            self.site,
+            self._intended(desired, cluster, observed),
+            self.report or self.view.reports.get(self.name),
+            identity=self.identity,
+            elapsed=self._elapsed(cluster, observed),
+            program=self.program,
+        )
+
+    def _intended(self, desired: Desired, cluster: ClusterState | None, observed: Observed) -> dict[str, Intended]:
+        if cluster is None:
+            return {}
+        of = (desired, cluster, observed.containers, self.site)
+        if len(self.made) != len(of) or any(one is not other for one, other in zip(of, self.made, strict=True)):
+            now = self.world.rules.configs(desired, cluster, observed, self.site)
+            up = self.world.rules.configs(desired, cluster, observed, self.site, assume_up=True)
+            self.intents = {
+                name: Intended(config, self._render(config).fingerprint, self._render(up.get(name, config)).fingerprint)
+                for name, config in now.items()
+            }
+            self.made = of
+        return self.intents
+
+    def _render(self, config: NginxConfig) -> Rendered:
+        return self.world.render(config)
+
+    def _elapsed(self, cluster: ClusterState | None, observed: Observed) -> Elapsed:
+        assert self.view is not None
+        reports = dict(self.view.reports)
+        if self.report is not None:
+            reports[self.name] = self.report
+        current = facts.current(cluster, reports, observed)
+        now = self.clock()
+        self.disk.marks &= {facts.signalled(container.id) for container in observed.containers}
+        kept = {fact: since for fact, since in self.disk.times.items() if fact in current or fact in self.disk.marks}
+        for fact in current:
+            kept.setdefault(fact, now)
+        self.disk.times = kept
+        elapsed = Elapsed.model_construct(seconds={fact: now - since for fact, since in kept.items()})
+        return self.world.rules.elapsed(elapsed)
+
+    # Observing
+
+    def _observe(self, desired: Desired) -> Observed:
+        boxes, cluster, now = self.boxes, self.cluster, self.world.now
+        self.observed_at = now
+        containers = tuple(b.container() for b in sorted(boxes.boxes.values(), key=lambda b: b.plan.name))
+        if len(self.made) == 4 and self.made[2] == containers:
+            containers = self.made[2]  # type: ignore[assignment]
+        for container in containers:
+            labels = container.labels
+            if labels.service is not None and labels.addresses is not None:
+                self.pairs[f"{labels.service}#{labels.replica}"] = labels.addresses
+        listed = cluster.services if cluster is not None else {}
+        here = {f"{c.labels.service}#{c.labels.replica}" for c in containers}
+        self.pairs = {name: pair for name, pair in self.pairs.items() if name in here or name.partition("#")[0] in listed}
+        window = self.clock() - 600.0
+        self.heals = {name: kept for name, times in self.heals.items() if (kept := [t for t in times if t >= window])}
+        observed = Observed.model_construct(
+            server=self.name,
+            pairs=dict(self.pairs),
+            containers=containers,
+            foreign=frozenset({"somebody_else"}),
+            networks=dict(boxes.networks),
+            own_networks=frozenset(boxes.networks) - {"bridge"},
+            images=dict(self._images()),
+            gates={},
+            connections={},
+            nginx=self._nginxes(),
+            busy_ports=frozenset(),
+            busy_loopback=frozenset(),
+            locals={f"shop/prod/{name}": value for name, value in self.locals.items()},
+            missing_secrets={},
+            heals={name: len(times) for name, times in self.heals.items()},
+            warnings={},
+            start_errors={},
+        )
+        observed.__dict__["gates"] = self._gates(desired, cluster, observed, now)
+        if cluster is not None:
+            observed.__dict__["connections"] = self.world.connections(self, drained_names(cluster, self.name))
+            errors = {about: (why, passing) for _, _, about, passing, why in self.troubles.values() if about is not None}
+            errors |= stalls(desired, cluster, observed, self._elapsed(cluster, observed), self.site)
+            observed.__dict__["start_errors"] = errors
+        return observed
+
+    def _nginxes(self) -> dict[str, NginxState]:
+        found = {}
+        for box in self.boxes.boxes.values():
+            if box.plan.labels.role != "application" and box.status == "running":
+                found[box.plan.name] = NginxState.model_construct(
+                    name=box.plan.name,
+                    loaded=box.loaded.served.fingerprint if box.loaded is not None else None,
+                    old_workers=len(box.workers) if box.plan.labels.role == "edge" else 0,
+                    refused=box.refused[0] if box.refused is not None else None,
+                    error=box.refused[1] if box.refused is not None else None,
+                )
+        return found
+
+    def _images(self) -> Iterator[tuple[str, ImageState]]:
+        for reference in sorted(self.images):
+            image = Image.model_construct(id=reference, reference=reference, volumes=(), exposed=())
+            yield reference, ImageState.model_construct(status="present", image=image)
+        for reference, (done, _, attempt, failures) in self.pulls.items():
+            if reference in self.images:
+                continue
+            if self.world.now < done:
+                yield reference, ImageState.model_construct(status="preparing", attempt=attempt, failures=failures)
+                continue
+            hard = reference.endswith("unbuildable")
+            why = "build failed" if hard else "registry does not answer"
+            yield (
+                reference,
+                ImageState.model_construct(status="failed", attempt=attempt, error=why, transient=not hard, failures=failures + 1),
+            )
+
+    def _gates(self, desired: Desired, cluster: ClusterState | None, observed: Observed, now: float) -> dict[str, Gate]:
+        gates = {}
+        targets = gate_targets(desired, cluster, observed)
+        self.probes = {box: since for box, since in self.probes.items() if box in targets}
+        for identity, target in targets.items():
+            box = self.boxes.boxes[identity]
+            waited = now - max(self.probes.setdefault(identity, now), box.started)
+            running = box.status == "running" and target.owner.status == "running"
+            after = healthy_after(box.plan.labels.spec, self.name)
+            if box.status in ("exited", "dead"):
+                gate = Gate.model_construct(state="failed", error=f"exited with code {box.exit_code}")
+            elif running and after is not None and waited >= after:
+                gate = Gate.model_construct(state="passed", after=after)
+            elif running and after is None and waited >= FAILS_AFTER:
+                gate = Gate.model_construct(state="failed", error="connection refused")
+            else:
+                gate = Gate.model_construct(state="waiting")
+            gates[identity] = gate
+        return gates
+
+    # Carrying out
+
+    def _carry_out(
+        self, desired: Desired, observed: Observed, cluster: ClusterState, event: Pass
+    ) -> Generator[Moment, Answer, None]:
+        world = self.world
+        intended = self._intended(desired, cluster, observed)
+        actions = world.rules.plan(desired, cluster, observed, self._elapsed(cluster, observed), self.site, intended)
+        healing = {w.instance.name for w in wanted(desired, cluster, observed) if not w.gated}
+        planned = {_about(action) for action in (*actions, *(held.action for held in self.in_hand.values()))}
+        self.troubles = {about: trouble for about, trouble in self.troubles.items() if about in planned}
+        for action in actions:
+            instance = _instance(action)
+            trouble = self.troubles.get(_about(action))
+            if instance in self.in_hand or (trouble is not None and trouble[0] > self.clock()):
+                continue
+            world.acts(self, action)
+            if isinstance(action, PrepareImage):
+                self._prepare(action, event)
+                continue
+            if isinstance(action, SignalInstance):
+                self.disk.marks.add(facts.signalled(action.id))
+                self.disk.times.setdefault(facts.signalled(action.id), self.clock())
+            if instance in healing and isinstance(action, StartInstance | StartContainer):
+                self.heals.setdefault(instance or "", []).append(self.clock())
+            yield from self._steps(action, instance, event)
+
+    def _steps(self, action: Action, instance: str | None, event: Pass) -> Generator[Moment, Answer, None]:
+        rest = steps(action, self._render)
+        for effect in rest:
+            answer = yield effect
+            if isinstance(answer, Exception):
+                self.failed(action, answer)
+                return
+            if answer == "lingers" and instance is not None:
+                self.in_hand[instance] = InHand(action, effect, rest, self.world.now + event.seconds)
+                return
+            if answer == "lingers":
+                self.failed(action, Transient("out of time"))
+                return
+        self.troubles.pop(_about(action), None)
+
+    def failed(self, action: Action, error: Exception) -> None:
+        """Remember what went wrong, and when to try again."""
+        count = self.troubles.get(_about(action), (0.0, 0))[1] + 1
+        again = self.clock() + min(MOST_DELAY, FIRST_DELAY * 2.0 ** min(count - 1, 10))
+        about = action.container.name if isinstance(action, StartNginx) else None
+        if isinstance(action, StartInstance | StartContainer):
+            about = _instance(action)
+        self.troubles[_about(action)] = (again, count, about, True, str(error))
+
+    def _prepare(self, action: PrepareImage, event: Pass) -> None:
+        known = self.pulls.get(action.reference)
+        failures = known[3] + 1 if known is not None and known[2] == action.attempt else 0
+        ok = event.pull and not action.reference.endswith("unbuildable")
+        self.pulls[action.reference] = (self.world.now + PULL, ok, action.attempt, failures)
+
+    def pulled(self) -> None:
+        """What has been pulled by now is there for good."""
+        for reference, (done, ok, _, _) in self.pulls.items():
+            if ok and done <= self.world.now:
+                self.images.add(reference)
+
+    # Publishing
+
+    def _publish(self, event: Pass) -> Generator[Moment, Answer, None]:
+        world, own, report = self.world, self.disk.own, self.report
+        assert report is not None and self.view is not None
+        cluster = self.cluster
+        updates: list[Update] = []
+        if self.proposal is not None:
+            updates.append(Update(CLUSTER, world.remote.name(), self.proposal[1], self.proposal[0]))
+        elif own is not None and own.cluster != self.known and own.cluster.decided_by.server == self.name:
+            updates.append(Update(CLUSTER, world.remote.name(), own.based_on, own.cluster))
+        company = cluster is not None and (len(cluster.members) > 1 or self.name not in cluster.members)
+        if report != self.told:
+            self.unsaid = self.clock() if self.unsaid is None else self.unsaid
+            waited_for = not company or (cluster is not None and awaited(cluster, self.told, report))
+            if updates or waited_for or cluster is None or self.clock() - self.unsaid >= RIDE:
+                updates.append(Update(self.name, world.remote.name(), self.view.oids.get(self.name), report))
+        else:
+            self.unsaid = None
+        if not updates:
+            return
+        yield "push"
+        outcome = event.push if world.now >= self.cut_until else "lost"
+        if outcome == "slow":
+            world.remote.flying.append((world.now + event.seconds, tuple(updates)))
+        rejected = world.remote.push(updates) if outcome in ("lands", "unheard") else {}
+        world.pushed(self, updates, outcome)
+        yield "pushed"
+        if outcome == "lands":
+            self._landed(updates, rejected)
+
+    def _landed(self, updates: list[Update], rejected: Mapping[str, str | None]) -> None:
+        assert self.view is not None
+        view, oids = self.view, dict(self.view.oids)
+        reports, cluster, oid = dict(view.reports), view.cluster, view.oid
+        for update in updates:
+            if update.ref in rejected:
+                continue
+            if isinstance(update.content, Report):
+                self.told, self.spoken, self.unsaid = update.content, True, None
+                oids[update.ref], reports[update.ref] = update.oid, update.content
+            elif isinstance(update.content, ClusterState):
+                self.known = cluster = update.content
+                oid = update.oid
+                self.disk.own = Copy(update.content, update.oid)
+                self.proposal = None
+        # As the clone does: what has landed is what the last fetch left.
+        self.view = self.disk.view = View(view.head, cluster, oid, reports, oids)
+        if rejected:
+            self.proposal = None
+
+
+def _instance(action: Action) -> str | None:
+    match action:
+        case StartInstance() | SignalInstance():
+            return action.instance.name
+        case StartContainer() | RemoveInstance():
+            return action.name
+        case _:
+            return None
+
+
+def _about(action: Action) -> str:
+    name = _instance(action) or getattr(action, "reference", None) or getattr(action, "name", None)
+    container = getattr(action, "container", "")
+    return f"{action.kind} {name or getattr(container, 'name', container)}"

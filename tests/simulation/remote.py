@@ -1,0 +1,96 @@
+"""The Git remote's status branches: commits with parents, compare-and-swap, and what people do to them by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from reconciler.model.cluster import ClusterState
+from reconciler.model.report import Report
+
+CLUSTER = "cluster"
+Content = ClusterState | Report
+
+
+@dataclass(frozen=True)
+class Update:
+    """One ref of a push: `oid` is the commit's, on top of `parent`."""
+
+    ref: str
+    oid: str
+    parent: str | None
+    content: Content
+
+
+@dataclass
+class Remote:
+    """Refs and commits. `atomic`: whether a push compares before it swaps (a wrong rule of the mutations may not)."""
+
+    refs: dict[str, str] = field(default_factory=dict)
+    commits: dict[str, tuple[str | None, Content]] = field(default_factory=dict)
+    flying: list[tuple[float, tuple[Update, ...]]] = field(default_factory=list)
+    compares: bool = True
+    count: int = 0
+    pushes: int = 0
+
+    def name(self) -> str:
+        """A fresh commit's name."""
+        self.count += 1
+        return f"o{self.count}"
+
+    def push(self, updates: Sequence[Update]) -> Mapping[str, str | None]:
+        """Apply what applies. Returns, for each rejected ref, its tip."""
+        rejected = {}
+        for update in updates:
+            if self.compares and self.refs.get(update.ref) != update.parent:
+                if not self.contains(update.ref, update.oid):
+                    rejected[update.ref] = self.refs.get(update.ref)
+                continue
+            self.commits[update.oid] = (update.parent, update.content)
+            self.refs[update.ref] = update.oid
+            self.pushes += 1
+        return rejected
+
+    def contains(self, ref: str, oid: str) -> bool:
+        """Whether a commit is in a branch's history."""
+        tip = self.refs.get(ref)
+        while tip is not None and tip != oid:
+            tip = self.commits[tip][0]
+        return tip == oid
+
+    def passes(self, now: float) -> None:
+        """Slow pushes arrive."""
+        if self.flying and any(due <= now for due, _ in self.flying):
+            arrived = [updates for due, updates in self.flying if due <= now]
+            self.flying = [(due, updates) for due, updates in self.flying if due > now]
+            for updates in arrived:
+                self.push(updates)
+
+    def content(self, ref: str) -> Content | None:
+        """What a branch holds."""
+        tip = self.refs.get(ref)
+        return self.commits[tip][1] if tip is not None else None
+
+    @property
+    def cluster(self) -> ClusterState | None:
+        """The shared decision."""
+        found = self.content(CLUSTER)
+        assert found is None or isinstance(found, ClusterState)
+        return found
+
+    def reports(self) -> dict[str, Report]:
+        """The reports, by server."""
+        found = {ref: self.commits[oid][1] for ref, oid in self.refs.items() if ref != CLUSTER}
+        return {ref: report for ref, report in sorted(found.items()) if isinstance(report, Report)}
+
+    def rewind(self, ref: str, steps: int) -> None:
+        """Somebody moves a branch back; further back than its beginning deletes it."""
+        for _ in range(steps):
+            tip = self.refs.get(ref)
+            if tip is None:
+                return
+            parent = self.commits[tip][0]
+            if parent is None:
+                del self.refs[ref]
+            else:
+                self.refs[ref] = parent

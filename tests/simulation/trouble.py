@@ -1,0 +1,132 @@
+"""What goes wrong on servers and at the remote."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from reconciler.model.cluster import ClusterState
+from tests.simulation.boxes import Box
+from tests.simulation.daemon import Daemon, Disk
+from tests.simulation.remote import CLUSTER
+from tests.simulation.trace import Fault
+
+if TYPE_CHECKING:
+    from tests.simulation.world import World
+
+
+def strike(world: World, fault: Fault) -> str:
+    """Do it. Returns what was hit."""
+    if fault.kind in ("delete", "rewind", "replace", "lose report", "rewind report"):
+        return _tamper(world, fault)
+    if fault.kind == "clone":
+        return _clone(world, fault)
+    daemon = world.daemons.get(fault.server)
+    if daemon is None:
+        return "nothing"
+    if fault.kind in ("kill", "remove", "pause", "flap", "sidecar"):
+        return _container(world, daemon, fault)
+    match fault.kind:
+        case "refuse":
+            daemon.boxes.refuses = not daemon.boxes.refuses
+        case "edge":
+            for box in daemon.boxes.boxes.values():
+                if box.plan.labels.role in ("edge", "host"):
+                    daemon.boxes.ends(box, 137)
+                    return box.plan.name
+        case "docker":
+            daemon.boxes.deaf_until = world.now + fault.seconds
+        case "cut":
+            daemon.cut_until = world.now + fault.seconds
+        case "remote":
+            for other in world.daemons.values():
+                other.cut_until = world.now + fault.seconds
+        case "away":
+            daemon.restart()
+            daemon.away_until = world.now + fault.seconds
+        case "power":
+            _power(world, daemon, fault)
+        case "state":
+            daemon.restart()
+            daemon.disk = Disk()
+            daemon.identity = f"{daemon.machine}{world.now:.1f}"
+        case "program":
+            daemon.restart()
+            daemon.program = str(1 + fault.pick % 2)
+            return f"version {daemon.program}"
+    return f"{fault.seconds:.0f} s" if fault.seconds else ""
+
+
+def _container(world: World, daemon: Daemon, fault: Fault) -> str:
+    role = "sidecar" if fault.kind == "sidecar" else "application"
+    boxes = [b for b in daemon.boxes.boxes.values() if b.instance is not None and b.plan.labels.role == role]
+    if not boxes:
+        return "nothing"
+    box = boxes[fault.pick % len(boxes)]
+    world.invariants.hits(daemon, box)
+    kind = ("kill", "remove", "pause")[fault.pick % 3] if fault.kind == "sidecar" else fault.kind
+    if kind == "kill":
+        daemon.boxes.ends(box, 137)
+    elif kind == "flap" and box.status == "running":
+        box.status, box.restarts = "restarting", box.restarts + 1
+        daemon.boxes.version += 1
+        world.due.append((world.now + fault.seconds, "flap", box.id))
+    elif kind == "pause" and box.status == "running":
+        box.status = "paused"
+        daemon.boxes.version += 1
+    elif kind == "remove":
+        daemon.boxes.ends(box, 137)
+        del daemon.boxes.boxes[box.id]
+    return f"{kind} {box.plan.name}"
+
+
+def _power(world: World, daemon: Daemon, fault: Fault) -> None:
+    """The machine loses its power and boots: Docker starts what it is told to start always."""
+    boots: list[Box] = []
+    for box in daemon.boxes.boxes.values():
+        if box.instance is not None:
+            world.invariants.hits(daemon, box)
+        if box.status in ("running", "paused", "restarting"):
+            daemon.boxes.ends(box, 255)
+            box.status = "exited"
+            if box.plan.restart == "always":
+                boots.append(box)
+    for box in boots:
+        daemon.boxes.starts(box, world.now)
+    daemon.restart()
+    daemon.disk.times, daemon.disk.marks = {}, set()
+    daemon.away_until = world.now + fault.seconds
+
+
+def _tamper(world: World, fault: Fault) -> str:
+    """Somebody changes the status branches by hand."""
+    remote = world.remote
+    if fault.kind in ("lose report", "rewind report"):
+        if any(d.machine != d.name for d in world.daemons.values()):
+            return "nothing"  # with its clone about, nobody could tell the two apart
+        if fault.kind == "lose report":
+            remote.refs.pop(fault.server, None)
+        else:
+            remote.rewind(fault.server, 1 + fault.pick % 3)
+        return "its report"
+    world.invariants.tampered()
+    found = remote.cluster
+    if fault.kind == "delete" or found is None:
+        remote.refs.pop(CLUSTER, None)
+        return "deleted"
+    if fault.kind == "rewind":
+        remote.rewind(CLUSTER, 1 + fault.pick % 6)
+        return "rewound"
+    earlier = [c for _, c in remote.commits.values() if isinstance(c, ClusterState)]
+    oid = remote.name()
+    remote.commits[oid] = (None, earlier[fault.pick % len(earlier)])
+    remote.refs[CLUSTER] = oid
+    return "replaced by an earlier one, without its history"
+
+
+def _clone(world: World, fault: Fault) -> str:
+    """A machine was cloned: another one believes to be the same server."""
+    report = world.remote.reports().get(fault.server)
+    if report is None or any(d.machine != d.name for d in world.daemons.values()):
+        return "nothing"
+    world.add("z", fault.server, 1.0)
+    return "z believes to be it"
