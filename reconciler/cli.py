@@ -16,8 +16,11 @@ from reconciler.commands.arguments import hoisted, seconds, service_names
 from reconciler.commands.invocation import Invocation
 from reconciler.errors import Invalid, ReconcilerError
 
-GLOBAL = "Every command also takes --config, --repo, --branch, --server, --state-dir, --docker, --json, --quiet and --verbose."
-VALUED = ("--config", "--repo", "--branch", "--server", "--state-dir", "--docker")
+GLOBAL = (
+    "Every command also takes --config, --repo, --branch, --status-repo, --server, --state-dir, --docker, --json, "
+    "--quiet and --verbose."
+)
+VALUED = ("--config", "--repo", "--branch", "--status-repo", "--server", "--state-dir", "--docker")
 FLAGS = ("--json", "--quiet", "-q", "--verbose", "-v")
 _USAGE = next(kind for kind in typer.BadParameter.__mro__ if issubclass(kind, Exception) and kind.__name__ == "UsageError")
 
@@ -83,6 +86,9 @@ def reconcile(
     ] = None,
     repo: Annotated[str | None, typer.Option("--repo", help="Config repository: https, ssh, or a path.")] = None,
     branch: Annotated[str | None, typer.Option("--branch", help="Its branch.", show_default="main")] = None,
+    status_repo: Annotated[
+        str | None, typer.Option("--status-repo", help="Repository of the status branches.", show_default="--repo's")
+    ] = None,
     server: Annotated[str | None, typer.Option("--server", help="This server's name.")] = None,
     state_dir: Annotated[
         Path | None, typer.Option("--state-dir", help="Where this server keeps its state.", show_default="/var/lib/reconciler")
@@ -97,7 +103,7 @@ def reconcile(
 ) -> None:
     """Each setting can also stand in the settings file, or in the environment as RECONCILER_<NAME>."""
     given = {"repo": repo, "branch": branch, "server": server, "state_dir": state_dir, "docker": docker}
-    context.obj = invocation = Invocation(config, given, as_json, quiet, verbose)
+    context.obj = invocation = Invocation(config, given, as_json, quiet, verbose, status_repo)
     if context.invoked_subcommand is not None:
         if once or dry_run:
             raise typer.BadParameter(f"--once does not go with the command {context.invoked_subcommand}; give one of them")
@@ -172,9 +178,22 @@ def diff(
 def status(
     context: typer.Context,
     service: SomeService = None,
-    watch: Annotated[bool, typer.Option("--watch", help="Again every two seconds.")] = False,
+    cluster: Annotated[
+        bool, typer.Option("--cluster", help="Every server, from --repo alone: needs no server, no settings and no Docker.")
+    ] = False,
+    everything: Annotated[bool, typer.Option("--all", help="With --cluster: also what is in order.")] = False,
+    detailed_exitcode: Annotated[
+        bool, typer.Option("--detailed-exitcode", help="With --cluster: end with 3 instead of 0 when something is not in order.")
+    ] = False,
+    watch: Annotated[bool, typer.Option("--watch", help="Again every two seconds; with --cluster every five.")] = False,
 ) -> None:
     """What is live where, what is under way, what is held back: from this server, or with --repo from anywhere."""
+    if cluster:
+        from reconciler.commands.cluster_status import cluster_status
+
+        raise typer.Exit(cluster_status(context.obj, service, watch=watch, everything=everything, detailed=detailed_exitcode))
+    if everything or detailed_exitcode:
+        raise typer.BadParameter("--all and --detailed-exitcode go with --cluster")
     from reconciler.commands.status import status as show_status
 
     raise typer.Exit(show_status(context.obj, service, watch=watch))

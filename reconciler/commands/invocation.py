@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from reconciler.engine.settings import Settings, environment, read_settings
+from reconciler.engine.settings import Settings, StatusSettings, environment, read_settings
 
 
 @dataclass(frozen=True)
@@ -18,10 +18,15 @@ class Invocation:
     json: bool = False
     quiet: bool = False
     verbose: bool = False
+    status_repo: str | None = None
 
     def settings(self) -> Settings:
         """File, environment, options; the later wins. Raises Invalid with every problem."""
-        return read_settings(self.config, environment(), self.given)
+        settings = read_settings(self.config, environment(), self.given)
+        if self.status_repo is None:
+            return settings
+        given = settings.status if isinstance(settings.status, StatusSettings) else StatusSettings()
+        return settings.model_copy(update={"status": given.model_copy(update={"remote": self.status_repo})})
 
     @property
     def repo_given(self) -> bool:

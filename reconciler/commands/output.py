@@ -34,6 +34,11 @@ def console(*, error: bool = False) -> Console:
     return Console(stderr=error, width=width, highlight=False, markup=False, emoji=False, soft_wrap=False)
 
 
+def clear() -> None:
+    """An empty screen, on a terminal."""
+    console().clear()
+
+
 def text(value: str, tone: Tone = "plain") -> Text:
     """Safe text: control characters are made visible, brackets are only brackets."""
     return Text(printable(value), style=STYLES[tone])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -90,9 +90,7 @@ def local(settings: Settings, cluster: ClusterState | None) -> Reading:
 @contextmanager
 def remote(settings: Settings) -> Iterator[Reading]:
     """What the repository has, through a clone that is gone afterwards. Raises Transient."""
-    with tempfile.TemporaryDirectory(prefix="reconcile-") as directory:
-        git = GitRepository(Path(directory) / "repo.git", git_settings(settings))
-        git.open()
+    with cloned(settings) as git:
         refs = git.fetch()
         raw = {}
         for name in refs.status:
@@ -105,18 +103,32 @@ def remote(settings: Settings) -> Iterator[Reading]:
             raise Transient(f"{error}; a server's next pass writes it anew") from error
         reports, unreadable = read_reports(raw, "")
         tip = Revision(sha=refs.config, subject=git.commit_info(refs.config).subject)
-        objects = Path(directory) / "repo.git" / "objects"
-        yield Reading("the status branches of the repository", cluster, reports, unreadable, objects, git, tip)
+        yield Reading("the status branches of the repository", cluster, reports, unreadable, git.objects, git, tip)
+
+
+@contextmanager
+def cloned(settings: Settings) -> Iterator[GitRepository]:
+    """A clone, still empty, that is gone afterwards. Raises Transient."""
+    with tempfile.TemporaryDirectory(prefix="reconcile-") as directory:
+        git = GitRepository(Path(directory) / "repo.git", git_settings(settings))
+        git.open()
+        yield git
 
 
 def known_service(cluster: ClusterState, asked: str | None) -> str | None:
     """The service asked for, also by its last part or parts where that is clear. Raises Invalid with what there is."""
-    if asked is None or asked in cluster.services:
+    return service_of(cluster.services, asked)
+
+
+def service_of(services: Iterable[str], asked: str | None) -> str | None:
+    """As `known_service`, among these names."""
+    there = sorted(services)
+    if asked is None or asked in there:
         return asked
-    alike = sorted(name for name in cluster.services if name.endswith(f"/{asked}"))
+    alike = [name for name in there if name.endswith(f"/{asked}")]
     if len(alike) == 1:
         return alike[0]
-    names = ", ".join(alike or sorted(cluster.services)) or "none"
+    names = ", ".join(alike or there) or "none"
     what = "names several services" if alike else "is not a service here"
     raise Invalid([Problem(printable(asked), 0, 0, f"{what}; expected project/env/service, one of: {names}")])
 

@@ -7,7 +7,7 @@ from dataclasses import asdict
 
 from reconciler.commands import codes
 from reconciler.commands.invocation import Invocation
-from reconciler.commands.output import console, show, show_json
+from reconciler.commands.output import clear, console, show, show_json
 from reconciler.commands.reading import Reading, known_service, reading
 from reconciler.render.terminal import Note, Page
 from reconciler.render.terminal_services import ServiceView, service_notes, service_table, views
@@ -22,7 +22,7 @@ def status(invocation: Invocation, service: str | None, *, watch: bool) -> int:
         settings = invocation.settings()
         with reading(invocation, settings) as read:
             if watch and not invocation.json:
-                console().clear()
+                clear()
             _show(invocation, read, service)
         if not watch:
             return codes.CONVERGED

@@ -111,10 +111,14 @@ class Images:
 
 
 def to_image(reference: str, found: Mapping[str, Any]) -> Image:
-    """Docker's inspect answer as an Image; its reference names the bytes (a registry's digest, else the local id)."""
+    """Docker's inspect answer as an Image; its reference names the bytes (a registry's digest, else the local id).
+
+    Docker tells digests by the short names of repositories; what was asked for by its digest is called as it was asked for.
+    """
     repository, _ = parse_repository_tag(reference)
     digests = [str(digest) for digest in found.get("RepoDigests") or ()]
-    own = [digest for digest in digests if digest.partition("@")[0] == repository]
+    own = [digest for digest in digests if digest.partition("@")[0] in (repository, _short(repository))]
+    own = [reference] if "@" in reference else own
     config = found.get("Config") or {}
     exposed = sorted(int(port.partition("/")[0]) for port in config.get("ExposedPorts") or () if not port.endswith("/udp"))
     return Image(
@@ -123,6 +127,14 @@ def to_image(reference: str, found: Mapping[str, Any]) -> Image:
         volumes=tuple(sorted(config.get("Volumes") or ())),
         exposed=tuple(exposed),
     )
+
+
+def _short(repository: str) -> str:
+    """`docker.io/library/nginx` is `nginx` in Docker's own answers."""
+    for registry in ("docker.io/", "index.docker.io/"):
+        if repository.startswith(registry):
+            return repository.removeprefix(registry).removeprefix("library/")
+    return repository
 
 
 def context_archive(context: Mapping[str, tuple[int, bytes]]) -> io.BytesIO:

@@ -33,6 +33,11 @@ class GitReader:
         self._command = GitCommand(settings)
         self._ancestry: dict[tuple[str, str], bool] = {}
 
+    @property
+    def objects(self) -> Path:
+        """Where the clone's objects are."""
+        return self._clone.objects
+
     def read_tree(self, revision: str, prefixes: Sequence[str] = DEFAULT_PREFIXES) -> Mapping[str, TreeEntry]:
         """The files of a revision by path: those that a prefix names, or that lie below one that ends with a slash.
 
@@ -108,6 +113,17 @@ class GitReader:
                 self._ancestry.clear()
             self._ancestry[ancestor, descendant] = done.code == 0
         return self._ancestry[ancestor, descendant]
+
+    def count_between(self, old: str, new: str) -> int:
+        """How many commits `new` contains that `old` does not."""
+        with self._readable(None):
+            for sha in (old, new):
+                self._objects.commit(sha)
+        done = self._command.run(self._clone.path, "rev-list", "--count", new, f"^{old}")
+        if done.code != 0:
+            self._clone.mark_damaged()
+            raise Transient(f"the history of {new[:10]} cannot be read; the next fetch makes the clone anew")
+        return int(done.stdout)
 
     def _resolve(self, ref_or_sha: str) -> str | None:
         if len(ref_or_sha) == _SHA_LENGTH and not ref_or_sha.strip("0123456789abcdef"):

@@ -38,7 +38,7 @@ LOG_LINES = 2000  # the edge's access log is among them
 
 _NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]*")
 _COMPLAINT = re.compile(r"\[(?:emerg|alert|crit|error)\] .*")
-_REFUSAL = re.compile(r"\[emerg\] .*")  # in the log of a running nginx the other levels tell of requests
+_REFUSAL = re.compile(r"\[emerg\] (?!.*still could not bind).*")  # in the log of a running nginx the other levels tell of requests
 _VERSION = re.compile(r"nginx version: \S+?/(\d+)\.(\d+)\.(\d+)")
 
 
@@ -91,10 +91,11 @@ class Nginx:
         self._containers = containers
         self._mount = mount
         self._watch = watch
-        self._refused: dict[str, tuple[str, str]] = {}
+        self._refused: dict[str, tuple[str, str, int]] = {}
 
     def write(self, name: str, text: str) -> None:
         """Put a configuration in place for an nginx that is not running yet."""
+        self._refused.pop(name, None)
         self._put(name, FILE, text.encode())
 
     def forget(self, name: str) -> None:
@@ -103,14 +104,26 @@ class Nginx:
         with suppress(FileNotFoundError):
             shutil.rmtree(self._directory(name))
 
+    def read(self, name: str) -> str | None:
+        """The file that an nginx loads when it is started; None when there is none that is text."""
+        with suppress(OSError, UnicodeDecodeError):
+            return (self._directory(name) / FILE).read_text()
+        return None
+
     def state(self, name: str, pid: int, port: int) -> NginxState:
         """What is loaded, by asking nginx itself; and what it refused last, by this process's memory."""
         try:
             old = len(workers(pid).shutting_down)
         except Transient:
             old = 0
-        refused, error = self._refused.get(name, (None, None))
-        return NginxState(name=name, loaded=_loaded(pid, port), old_workers=old, refused=refused, error=error)
+        refused, error, tries = self._refused.get(name, (None, None, 0))
+        return NginxState(name=name, loaded=_loaded(pid, port), old_workers=old, refused=refused, error=error, tries=tries)
+
+    def complaint(self, name: str) -> str | None:
+        """nginx's last `[emerg]` line in the container's log, running or not; None when there is none."""
+        with suppress(ReconcilerError):
+            return _last(_REFUSAL, "\n".join(self._containers.logs(name, LOG_LINES)))
+        return None
 
     def version(self, name: str) -> tuple[int, int, int]:
         """The version of a running nginx. Raises Stalled when it is too old for a switch without losses."""
@@ -158,7 +171,8 @@ class Nginx:
                 self._refused.pop(target.name, None)
             else:
                 error = self._give_up(item, timeout) if isinstance(item, _Switch) else item
-                self._refused[target.name] = (target.fingerprint, error)
+                tries = self._refused[target.name][2] if target.name in self._refused else 0
+                self._refused[target.name] = (target.fingerprint, error, tries + 1)
                 done = Switched(target.name, False, None, self.state(target.name, pid, target.port))
             outcomes.append(done)
         return outcomes
@@ -188,10 +202,7 @@ class Nginx:
             return f"{target.name} loaded it, but after {timeout:g} s {switch.waiting_for}"
         if switch.previous is not None:
             self._put(target.name, FILE, switch.previous)
-        line = None
-        with suppress(ReconcilerError):
-            line = _last(_REFUSAL, "\n".join(self._containers.logs(target.name, LOG_LINES)))
-        return line or f"{target.name} did not load it within {timeout:g} s: {switch.waiting_for}"
+        return self.complaint(target.name) or f"{target.name} did not load it within {timeout:g} s: {switch.waiting_for}"
 
     def _directory(self, name: str) -> Path:
         if not _NAME.fullmatch(name):

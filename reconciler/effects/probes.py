@@ -27,7 +27,7 @@ class Target:
     """What to look at. `started`: when it was started, on the prober's clock; None: when it was first watched.
 
     `pid`: its first process on the host, 0 while it does not run. `ended`: why it will not run again, such as "exited with code 1";
-    None while it runs or Docker restarts it.
+    None while it runs or Docker restarts it. `stays`: it is looked at after its gate too, as it has to stay healthy.
     """
 
     health: Health
@@ -36,6 +36,7 @@ class Target:
     pid: int
     started: float | None = None
     ended: str | None = None
+    stays: bool = False
 
 
 class _State(Protocol):
@@ -126,18 +127,18 @@ class Prober:
         if target.pid and target.pid != before.pid:
             watched.process = process_start(target.pid)
             if before.pid:
-                self._advance(identity, watched, failure("its process ended and was started again during the health gate"))
+                self._advance(identity, watched, _restarted(watched.gate))
         watched.changed.set()
 
     async def _probe(self, identity: str) -> None:
         watched = self._watched[identity]
-        while watched.gate.state == "waiting":
+        while _goes_on(watched):
             began = self._clock()
             process = watched.target.pid, watched.process
             result = await self._look(identity, watched)
             if process == (watched.target.pid, watched.process):  # else the answer is of a process that is gone
                 self._advance(identity, watched, result)
-            if watched.gate.state == "waiting":
+            if _goes_on(watched):
                 await self._pause(watched, began + watched.target.health.interval - self._clock())
         if watched.gate.state == "failed":
             await self._add_log(identity, watched)
@@ -204,9 +205,13 @@ class Prober:
         watched.gate = watched.gate.model_copy(update={"log": log})
 
     def _advance(self, identity: str, watched: _Watched, result: ProbeResult) -> None:
-        watched.gate = advance(watched.gate, result, max(0.0, self._clock() - watched.started), watched.target.health)
-        if watched.gate.state == "waiting":  # the end is published once its log is there
+        before, target = watched.gate.state, watched.target
+        now = max(0.0, self._clock() - watched.started)
+        watched.gate = advance(watched.gate, result, now, target.health, stays=target.stays)
+        if _goes_on(watched):  # the end is published once its log is there
             self._publish(identity, watched)
+            if watched.gate.state != before:
+                self._on_change()
 
     def _publish(self, identity: str, watched: _Watched) -> None:
         with self._lock:
@@ -217,6 +222,18 @@ class Prober:
 async def _others_end() -> None:
     # A probe that was cancelled closes its connection in further turns of the loop.
     await asyncio.gather(*(asyncio.all_tasks() - {asyncio.current_task()}), return_exceptions=True)
+
+
+def _goes_on(watched: _Watched) -> bool:
+    """Whether there is still something to find out."""
+    return watched.gate.state == "waiting" or (watched.gate.state == "passed" and watched.target.stays)
+
+
+def _restarted(gate: Gate) -> ProbeResult:
+    """Before its gate a restart is one failure among others; one that was healthy has crashed."""
+    if gate.state == "passed":
+        return ProbeResult(kind="ended", error="its process ended and was started again")
+    return failure("its process ended and was started again during the health gate")
 
 
 def _gone(watched: _Watched) -> bool:

@@ -142,6 +142,8 @@ def _specs(cluster: ClusterState | None, observed: Observed | None) -> Iterable[
         key = ServiceKey.parse(name)
         if state.live is not None:
             yield key, state.live.spec, state.live.revision
+        for other in state.others:
+            yield key, other.spec, other.revision
         if state.rollout is not None and state.rollout.target:
             yield key, state.rollout.target, state.rollout.revision
     for container in observed.containers if observed is not None else ():

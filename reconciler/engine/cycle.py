@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from reconciler.effects.pulses import Backend
 from reconciler.engine.carrying import JOB as INSTANCE_JOB
 from reconciler.engine.carrying import Carrier
 from reconciler.engine.configuration import Configuration
@@ -26,18 +27,20 @@ from reconciler.engine.texts import Texts
 from reconciler.engine.times import Times
 from reconciler.engine.world import Options, Outcome, World
 from reconciler.errors import ReconcilerError, Transient
-from reconciler.model.action import SignalInstance
+from reconciler.model.action import Reload, SignalInstance
 from reconciler.model.cluster import ClusterState, Decider
 from reconciler.model.desired import Desired
 from reconciler.model.identity import SLOTS
 from reconciler.model.observed import Elapsed, Observed
 from reconciler.model.report import Condition, Report
+from reconciler.model.routes import NginxConfig
 from reconciler.model.site import Site
 from reconciler.model.switched import Switched
 from reconciler.plan import facts
 from reconciler.plan.activity import kept_images, under_way
 from reconciler.plan.awaited import awaited, only_words
 from reconciler.plan.decide import decide
+from reconciler.plan.masks import pulse_targets, several
 from reconciler.plan.planner import plan, stalls
 from reconciler.plan.rebuild import unsettled
 from reconciler.plan.reporting import report as make_report
@@ -63,7 +66,7 @@ class Cycle:
         self._texts = Texts()
         self._times = Times(world.clock, world.journal)
         self._images = Images(world.docker, world.git, world.jobs)
-        self._observer = Observer(world.docker, world.nginx, world.prober, world.secrets, site)
+        self._observer = Observer(world.docker, world.nginx, world.prober, world.secrets, site, self._texts.render)
         performer = Performer(world.docker, world.nginx, options.watch, self._warn)
         self._carrier = Carrier(performer, self._images, world.clock, world.jobs, self._texts.render)
         self._configuration = Configuration(site.server, options.policy, refuse_rewrite=options.refuse_rewrite)
@@ -138,7 +141,10 @@ class Cycle:
             self.poll()
             return Outcome(next_in=1.0)
         desired = self._desire()
-        observed = self._observer.observe(desired, self.cluster, self._images.states(), self._carrier.heals(), dict(self._warnings))
+        dead = {address: pulse.error for address, pulse in self._world.pulses.pulses().items() if pulse.dead}
+        observed = self._observer.observe(
+            desired, self.cluster, self._images.states(), self._carrier.heals(), dict(self._warnings), dead
+        )
         observed = self._with_start_errors(desired, observed)
         self.desired, self.observed = desired, observed
         if not self._publisher.spoken:
@@ -152,7 +158,9 @@ class Cycle:
             waiting = dict.fromkeys(found, "found running: its health gate tells whether it is live")
             return Outcome(next_in=self._publisher.next_in, active=waiting, problem=self._unpublished(), poll_in=FAST_POLL)
         elapsed = self._elapsed(cluster, observed)
-        intended = self._texts.intended(desired, cluster, observed, self._site)
+        intended = self._texts.intended(desired, cluster, observed, self._site, elapsed)
+        targets = pulse_targets(desired, cluster, observed, several(intended))
+        self._world.pulses.watch({address: Backend(target.path, target.timeout) for address, target in targets.items()})
         actions = plan(desired, cluster, observed, elapsed, self._site, intended)
         pids = self._observer.nginx_pids(observed)
         healing = frozenset(w.instance.name for w in wanted(desired, cluster, observed) if not w.gated)
@@ -160,7 +168,8 @@ class Cycle:
             if isinstance(action, SignalInstance):
                 self._times.mark(facts.signalled(action.id))
         carried = self._carrier.carry_out(actions, pids, healing)
-        self._switched(carried.switched, pids)
+        tried = {config.name: config for action in carried.begun if isinstance(action, Reload) for config in action.configs}
+        self._switched(carried.switched, tried, pids)
         self._publish(flush)
         waits = [t for t in (carried.next_in, self._publisher.next_in, self._due(cluster, observed, elapsed)) if t is not None]
         return Outcome(
@@ -323,7 +332,8 @@ class Cycle:
     # Reporting
 
     def _make_report(self, desired: Desired, cluster: ClusterState | None, observed: Observed) -> Report:
-        intended = self._texts.intended(desired, cluster, observed, self._site) if cluster is not None else {}
+        elapsed = self._elapsed(cluster, observed)
+        intended = self._texts.intended(desired, cluster, observed, self._site, elapsed) if cluster is not None else {}
         troubles = (*self._notices.values(), *self._carrier.conditions(), *self._configuration.conditions())
         previous = self._report or self._reports.get(self._site.server)
         made = make_report(
@@ -335,7 +345,7 @@ class Cycle:
             previous,
             identity=self._options.identity.own,
             program=self._options.program,
-            elapsed=self._elapsed(cluster, observed),
+            elapsed=elapsed,
             verified_ms=self._verified_ms,
             troubles=troubles,
             retry=wishes(self._world.journal, cluster),
@@ -351,7 +361,13 @@ class Cycle:
             waited_for = company and cluster is not None and awaited(cluster, self._publisher.told, self._report)
             gathering = any(entry.phase in ("preparing", "starting") and entry.rollout for entry in self._report.instances)
             self._publisher.publish(
-                self._own, self._report, flush=flush, waited_for=waited_for, gathering=gathering, riding=company
+                self._own,
+                self._report,
+                self.desired,
+                flush=flush,
+                waited_for=waited_for,
+                gathering=gathering,
+                riding=company,
             )
 
     def _unpublished(self) -> ReconcilerError | None:
@@ -363,8 +379,8 @@ class Cycle:
             "status/* branches, set `status: {remote: ...}` to a repository that it may write, or `status: off`"
         )
 
-    def _switched(self, outcomes: Sequence[Switched], pids: Mapping[str, int]) -> None:
-        self._observer.switched(tuple(outcomes), pids)
+    def _switched(self, outcomes: Sequence[Switched], tried: Mapping[str, NginxConfig], pids: Mapping[str, int]) -> None:
+        self._observer.switched(outcomes, tried, pids)
         times = [outcome.verified_ms for outcome in outcomes if outcome.verified_ms is not None]
         if times:
             self._verified_ms = round(max(times), 1)

@@ -15,11 +15,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from reconciler.effects.git import GitRepository
 from reconciler.effects.journal import Journal
 from reconciler.engine.performer import Watch
 from reconciler.engine.ports import Publication, Published
-from reconciler.engine.repository import Repository
+from reconciler.engine.repository import Git, Repository
 from reconciler.errors import Invalid, Problem
 from reconciler.model.effect import Connect, Create, Effect, Remove, Restore, Signal, Start, Switch, Unpause
 
@@ -80,7 +79,7 @@ class StepwiseJournal(Journal):
 class StepwiseRepository(Repository):
     """A repository whose publications, commit and push, are steps."""
 
-    def __init__(self, git: GitRepository, server: str, faults: Faults) -> None:
+    def __init__(self, git: Git, server: str, faults: Faults) -> None:
         super().__init__(git, server)
         self._faults = faults
 

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
 from reconciler.effects.probes import Target
 from reconciler.engine.ports import DockerPort, NginxPort, ProberPort, SecretsPort
 from reconciler.engine.redaction import redacted
+from reconciler.engine.refusals import Refusals
 from reconciler.errors import Transient
 from reconciler.model.cluster import ClusterState
 from reconciler.model.desired import Desired
 from reconciler.model.observed import Container, Gate, ImageState, NginxState, Observed
+from reconciler.model.routes import NginxConfig
 from reconciler.model.site import Site
 from reconciler.model.switched import Switched
 from reconciler.plan.ending import drained_names
 from reconciler.plan.gates import GateTarget, gate_targets
+from reconciler.render.nginx import Rendered, render
 
 CRASHES = 3
 """Restarts by Docker during the gate after which nothing more is waited for."""
@@ -33,7 +36,15 @@ class _Known:
 class Observer:
     """Keeps what need not be asked again: the state of an nginx that nobody has touched."""
 
-    def __init__(self, docker: DockerPort, nginx: NginxPort, prober: ProberPort, secrets: SecretsPort, site: Site) -> None:
+    def __init__(
+        self,
+        docker: DockerPort,
+        nginx: NginxPort,
+        prober: ProberPort,
+        secrets: SecretsPort,
+        site: Site,
+        render: Callable[[NginxConfig], Rendered] = render,
+    ) -> None:
         self._docker = docker
         self._nginx = nginx
         self._prober = prober
@@ -41,6 +52,7 @@ class Observer:
         self.site = site
         self._nginxes: dict[str, _Known] = {}
         self._pairs: dict[str, tuple[str, str]] = {}
+        self._refusals = Refusals(render, nginx.read)
 
     def observe(
         self,
@@ -49,8 +61,9 @@ class Observer:
         images: Mapping[str, ImageState],
         heals: Mapping[str, int],
         warnings: Mapping[str, str],
+        dead: Mapping[str, str],
     ) -> Observed:
-        """What is there now. Raises Transient when Docker does not answer."""
+        """What is there now; `dead` is what the pulses tell of listed backends. Raises Transient when Docker does not answer."""
         containers, foreign = self._docker.containers()
         named = {key: service.spec.secrets for key, service in desired.services.items() if service.spec.secrets}
         base = Observed(
@@ -62,6 +75,7 @@ class Observer:
             own_networks=frozenset(self._docker.own_networks()),
             images=images,
             nginx=self._nginx_states(containers),
+            dead=dead,
             busy_ports=self._busy(desired),
             busy_loopback=self._busy_loopback(containers),
             locals=self._secrets.digests(named) if named else {},
@@ -75,8 +89,9 @@ class Observer:
         connections = self._connections(desired, cluster, base)
         return base.model_copy(update={"gates": gates, "connections": connections})
 
-    def switched(self, outcomes: tuple[Switched, ...], pids: Mapping[str, int]) -> None:
-        """Take over what a switch verified, so that it need not be asked again."""
+    def switched(self, outcomes: Sequence[Switched], tried: Mapping[str, NginxConfig], pids: Mapping[str, int]) -> None:
+        """Take over what a switch verified, so that it need not be asked again, and what was refused of what was `tried`."""
+        self._refusals.learn(outcomes, tried, pids)
         for outcome in outcomes:
             known = _Known(pids.get(outcome.name, 0), outcome.state)
             if outcome.name != self.site.edge_name:
@@ -109,7 +124,9 @@ class Observer:
                 port = self.site.host_generation_port if container.labels.role == "host" else self.site.generation_port
                 known = _Known(container.pid, self._told(container, self._nginx.state(container.name, container.pid, port)))
                 self._nginxes[container.name] = known
-            states[container.name] = known.state
+            refusals = self._refusals.of(container.name, container.pid)
+            states[container.name] = known.state.model_copy(update={"refusals": refusals}) if refusals else known.state
+        self._refusals.keep(states)
         self._nginxes = {name: known for name, known in self._nginxes.items() if name in states}
         return states
 
@@ -170,4 +187,6 @@ def _probe(target: GateTarget) -> Target:
     elif container.restarts >= CRASHES:
         code = f", the last time with code {container.exit_code}" if container.exit_code is not None else ""
         ended = f"crashed {container.restarts} times{code}"
-    return Target(health=target.health, address=target.owner.address, port=target.port, pid=container.pid, ended=ended)
+    return Target(
+        health=target.health, address=target.owner.address, port=target.port, pid=container.pid, ended=ended, stays=target.stays
+    )

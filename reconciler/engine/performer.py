@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 from reconciler.engine.ports import DockerPort, NginxPort
-from reconciler.errors import Transient
+from reconciler.errors import ReconcilerError, Transient
 from reconciler.model import effect as e
 from reconciler.model.effect import Effect
 from reconciler.model.switched import Switched
@@ -24,6 +24,7 @@ class Performer:
         self._warn = warn
         self._nginx_images: dict[str, str] = {}
         self._new_enough: set[str] = set()
+        self._joins: dict[str, str] = {}
 
     def perform(self, effect: Effect, pids: Mapping[str, int]) -> Sequence[Switched]:
         """Carry out one effect. Raises Transient or Stalled. `pids`: masters of running nginxes by name, for a switch."""
@@ -47,11 +48,13 @@ class Performer:
             case e.ForgetConfig():
                 self._nginx.forget(effect.name)
             case e.Create():
+                if effect.plan.namespace_of is not None:
+                    self._joins[effect.plan.name] = effect.plan.namespace_of
                 self._docker.create(effect.plan)
                 if effect.plan.labels.role != "application":
                     self._nginx_images[effect.plan.name] = effect.plan.image
             case e.Start():
-                self._docker.start(effect.container)
+                self._start(effect.container)
                 self._check_version(effect.container)
             case e.Unpause():
                 self._docker.unpause(effect.container)
@@ -66,6 +69,17 @@ class Performer:
             case e.Switch():
                 return self._switch(effect, pids)
         return ()
+
+    def _start(self, name: str) -> None:
+        """A sidecar whose nginx refused its configuration has ended, and nothing can join its namespace: then say why."""
+        try:
+            self._docker.start(name)
+        except ReconcilerError as error:
+            sidecar = self._joins.get(name)
+            line = self._nginx.complaint(sidecar) if sidecar is not None else None
+            if line is None:
+                raise
+            raise Transient(f"{sidecar} did not take its configuration: {line}") from error
 
     def _check_version(self, name: str) -> None:
         """An nginx that loses requests at a reload is not used (NGINX.md); asked once per image. Raises Stalled."""

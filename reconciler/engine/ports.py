@@ -7,12 +7,14 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from reconciler.effects.probes import Target
+from reconciler.effects.pulses import Backend
 from reconciler.errors import ReconcilerError
 from reconciler.model.container import ContainerPlan
 from reconciler.model.desired import Build, Revision
 from reconciler.model.effect import SwitchTarget
 from reconciler.model.identity import ServiceKey
 from reconciler.model.observed import Container, Gate, Image, NginxState
+from reconciler.model.pulse import Pulse
 from reconciler.model.source import Files
 from reconciler.model.switched import Switched
 
@@ -50,7 +52,15 @@ class NginxPort(Protocol):
 
     def write(self, name: str, text: str) -> None: ...
     def forget(self, name: str) -> None: ...
+    def read(self, name: str) -> str | None:
+        """The file that it loads when it is started; None when there is none."""
+        ...
+
     def state(self, name: str, pid: int, port: int) -> NginxState: ...
+    def complaint(self, name: str) -> str | None:
+        """The last line in which nginx said why it refuses a configuration; None when there is none, or no such container."""
+        ...
+
     def version(self, name: str) -> tuple[int, int, int]:
         """Raises Stalled when it is too old for a switch without losses."""
         ...
@@ -69,6 +79,13 @@ class ProberPort(Protocol):
 
     def watch(self, targets: Mapping[str, Target]) -> None: ...
     def gates(self) -> Mapping[str, Gate]: ...
+
+
+class PulsesPort(Protocol):
+    """Looks at the backends that nginxes list, by address, in the background."""
+
+    def watch(self, backends: Mapping[str, Backend]) -> None: ...
+    def pulses(self) -> Mapping[str, Pulse]: ...
 
 
 class SecretsPort(Protocol):

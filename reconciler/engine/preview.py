@@ -80,7 +80,7 @@ def look(question: Question, docker: DockerPort, nginx: NginxPort, secrets: Secr
     desired = configuration.desired(question.cluster, running)
     careful = _Unsure(nginx)
     observer = Observer(docker, careful, _NoProbes(), secrets, site)
-    observed = observer.observe(desired, question.cluster, {}, {}, {})
+    observed = observer.observe(desired, question.cluster, {}, {}, {}, {})
     cluster = question.cluster or _rebuilt(question, desired, observed)
     observed = observed.model_copy(update={"images": _images(docker, desired)})
     return Seen(desired, observed, cluster, rebuilt=question.cluster is None, unread=tuple(sorted(careful.unread)))
@@ -189,6 +189,10 @@ class _Unsure:
         """Refused: nothing is changed here."""
         raise _changing(name)
 
+    def read(self, name: str) -> str | None:
+        """As found."""
+        return self._nginx.read(name)
+
     def switch(self, targets: Sequence[tuple[SwitchTarget, int]]) -> Sequence[Switched]:
         """Refused: nothing is changed here."""
         raise _changing(", ".join(target.name for target, _ in targets))
@@ -202,6 +206,10 @@ class _Unsure:
         if found.loaded is None:
             self.unread.add(name)
         return found
+
+    def complaint(self, name: str) -> str | None:
+        """As found."""
+        return self._nginx.complaint(name)
 
     def version(self, name: str) -> tuple[int, int, int]:
         """As found."""

@@ -11,6 +11,7 @@ from reconciler.engine.pushes import Pushes
 from reconciler.engine.reports import read_report
 from reconciler.errors import ReconcilerError
 from reconciler.model.cluster import ClusterState
+from reconciler.model.desired import Desired
 from reconciler.model.report import Report
 from reconciler.render.messages import cluster_message, report_message
 from reconciler.render.status_page import status_page
@@ -66,6 +67,7 @@ class Publisher:
         self._proposal: tuple[ClusterState, str | None, tuple[str, ...]] | None = None
         self._sent: _Sent | None = None
         self._unsaid_since: float | None = None
+        self._desired: Desired | None = None
         self._spoken = False
         self.next_in: float | None = None
 
@@ -121,14 +123,26 @@ class Publisher:
         """A decision that counts only once it has landed on the tip that it was made on."""
         self._proposal = (cluster, own.based_on if own is not None else None, reasons)
 
-    def publish(self, own: Copy | None, report: Report, *, flush: bool, waited_for: bool, gathering: bool, riding: bool) -> None:
+    def publish(
+        self,
+        own: Copy | None,
+        report: Report,
+        desired: Desired | None,
+        *,
+        flush: bool,
+        waited_for: bool,
+        gathering: bool,
+        riding: bool,
+    ) -> None:
         """Start a push if there is something to say and the budget allows it.
 
+        desired: names servers' zones and the followed commit on the page.
         flush: whatever the budget. waited_for: other members wait for what this server has to say, so only the back-off counts.
         gathering: more of it is about to come; what is waited for then rests for up to `GATHER_SECONDS`.
         riding: a report that nobody waits for rests for up to `RIDE_SECONDS`, as a push that carries it may come anyway.
         """
         self.next_in = None
+        self._desired = desired
         publications, sent = self._publications(own, report)
         now = self._world.clock.monotonic()
         if not publications:
@@ -195,5 +209,6 @@ class Publisher:
         return publications, _Sent(cluster, self._proposal is not None, said, told)
 
     def _of_cluster(self, cluster: ClusterState, parent: str | None, reasons: tuple[str, ...]) -> Publication:
-        files = {"cluster.yaml": write_yaml(cluster), "README.md": status_page(cluster).encode()}
+        servers, revision = (self._desired.servers, self._desired.revision) if self._desired is not None else (None, None)
+        files = {"cluster.yaml": write_yaml(cluster), "README.md": status_page(cluster, servers, revision).encode()}
         return Publication(CLUSTER, files, parent, cluster_message(self._server, reasons, cluster))

@@ -5,12 +5,12 @@ from __future__ import annotations
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Protocol
 
-from reconciler.effects.git import GitRepository
 from reconciler.engine.ports import Publication, Published, Snapshot
 from reconciler.errors import ReconcilerError, Transient
 from reconciler.model.desired import Build, Revision
-from reconciler.model.revision import Landed, Refs, RefUpdate, Rejected
+from reconciler.model.revision import CommitInfo, Landed, PushResult, Refs, RefUpdate, Rejected, TreeEntry
 from reconciler.model.source import Files, SourceFile
 
 CLUSTER = "cluster"
@@ -19,10 +19,29 @@ STALE_POLLS = 2
 """Polls that a status ref may lack this server's last push, as a lagging replica does, before it counts as rewound."""
 
 
-class Repository:
-    """Wraps `GitRepository`; its methods may be called from different threads, one at a time."""
+class Git(Protocol):
+    """This server's clone of the repository: `effects.git.GitRepository` says what each does and raises."""
 
-    def __init__(self, git: GitRepository, server: str) -> None:
+    def open(self) -> None: ...
+    def fetch(self) -> Refs: ...
+    def known(self) -> Refs | None: ...
+    def keep(self, name: str, sha: str) -> None: ...
+    def drop(self, name: str) -> None: ...
+    def kept(self) -> Mapping[str, str]: ...
+    def accept(self, ref: str) -> None: ...
+    def commit(self, files: Mapping[str, bytes], parent: str | None, message: str, *, author: str, when: int) -> str: ...
+    def push(self, updates: Sequence[RefUpdate]) -> Mapping[str, PushResult]: ...
+    def read_tree(self, revision: str) -> Mapping[str, TreeEntry]: ...
+    def read_blob(self, oid: str) -> bytes: ...
+    def read_file(self, ref_or_sha: str, path: str) -> bytes | None: ...
+    def commit_info(self, sha: str) -> CommitInfo: ...
+    def is_ancestor(self, ancestor: str, descendant: str) -> bool: ...
+
+
+class Repository:
+    """Wraps a clone; its methods may be called from different threads, one at a time."""
+
+    def __init__(self, git: Git, server: str) -> None:
         self._git = git
         self._server = server
         self._lock = threading.RLock()

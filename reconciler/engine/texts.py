@@ -2,13 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from reconciler.errors import Stalled
 from reconciler.model.cluster import ClusterState
 from reconciler.model.desired import Desired
-from reconciler.model.observed import Observed
+from reconciler.model.observed import Elapsed, NginxState, Observed
 from reconciler.model.routes import NginxConfig
 from reconciler.model.site import Site
+from reconciler.plan.masks import mask, masked
 from reconciler.plan.nginxes import Intended, configs
+from reconciler.plan.refusals import Settled, instance_addresses, leave_out, settle
+from reconciler.plan.routes import all_run
+from reconciler.render.blame import unwritable
 from reconciler.render.nginx import Rendered, render
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """What was asked for last, compared by identity: within a pass it is asked for more than once."""
+
+    given: tuple[object, ...]
+    answer: dict[str, Intended]
 
 
 class Texts:
@@ -16,6 +32,10 @@ class Texts:
 
     def __init__(self) -> None:
         self._rendered: dict[NginxConfig, Rendered] = {}
+        self._variants: dict[str, tuple[frozenset[str], frozenset[str]]] = {}
+        """Fingerprint of a text that stands for another one -> fingerprints of those that it stands for, and what it lacks."""
+        self._last: _Asked | None = None
+        self.worked_out = 0
 
     def render(self, config: NginxConfig) -> Rendered:
         """The text and its fingerprint. Raises Stalled for a value that must not be written into nginx."""
@@ -24,14 +44,63 @@ class Texts:
             found = self._rendered[config] = render(config)
         return found
 
-    def intended(self, desired: Desired, cluster: ClusterState, observed: Observed, site: Site) -> dict[str, Intended]:
-        """What each nginx should have loaded, by container name; texts that nobody asks for any more are forgotten."""
+    def intended(
+        self, desired: Desired, cluster: ClusterState, observed: Observed, site: Site, elapsed: Elapsed
+    ) -> dict[str, Intended]:
+        """What each nginx should have loaded, by container name; texts that nobody asks for any more are forgotten.
+
+        `elapsed` is not compared: within a pass it does not matter.
+        """
+        given = (desired, cluster, observed, site)
+        if self._last is not None and all(one is other for one, other in zip(self._last.given, given, strict=True)):
+            return self._last.answer
+        self.worked_out += 1
         now = configs(desired, cluster, observed, site)
-        up = configs(desired, cluster, observed, site, assume_up=True)
-        intended = {
-            name: Intended(config, self.render(config).fingerprint, self.render(up.get(name, config)).fingerprint)
-            for name, config in now.items()
-        }
-        current = {*now.values(), *up.values()}
-        self._rendered = {config: text for config, text in self._rendered.items() if config in current}
-        return intended
+        up = now if all_run(cluster, observed) else configs(desired, cluster, observed, site, assume_up=True)
+        asked: set[NginxConfig] = set()
+        answer = {name: self._intended(config, up.get(name, config), observed, elapsed, asked) for name, config in now.items()}
+        self._rendered = {config: text for config, text in self._rendered.items() if config in asked}
+        alive = {text.fingerprint for text in self._rendered.values()} | {state.loaded for state in observed.nginx.values()}
+        self._variants = {fingerprint: known for fingerprint, known in self._variants.items() if fingerprint in alive}
+        self._last = _Asked(given, answer)
+        return answer
+
+    def _intended(
+        self, config: NginxConfig, up: NginxConfig, observed: Observed, elapsed: Elapsed, asked: set[NginxConfig]
+    ) -> Intended:
+        state = observed.nginx.get(config.name) or NginxState(name=config.name)
+        config, left_out = self._writable(config)
+        up = leave_out(up, left_out)
+        addresses = instance_addresses(observed) if observed.dead else {}
+        chosen, running = (settle(mask(wanted, observed.dead, addresses), state, observed, elapsed) for wanted in (config, up))
+        asked |= {config, up, chosen.config, running.config}
+        bases = frozenset({self.render(config).fingerprint, self.render(up).fingerprint})
+        for settled in (chosen, running):
+            self._remember(settled, bases)
+        accepted = {name: lacks for name, (stands_for, lacks) in self._variants.items() if stands_for & bases}
+        return Intended(
+            chosen.config,
+            self.render(chosen.config).fingerprint,
+            self.render(running.config).fingerprint,
+            missing=chosen.missing,
+            accepted={**accepted, **dict.fromkeys(bases, frozenset[str]())},
+            unwritable=left_out,
+            silent=chosen.silent,
+            masked=frozenset(masked(config, observed.dead, addresses)) if observed.dead else frozenset(),
+        )
+
+    def _remember(self, settled: Settled, bases: frozenset[str]) -> None:
+        fingerprint = self.render(settled.config).fingerprint
+        if fingerprint not in bases:
+            self._variants[fingerprint] = (bases, settled.missing)
+
+    def _writable(self, config: NginxConfig) -> tuple[NginxConfig, Mapping[str, str]]:
+        """The configuration without what cannot be rendered. Raises Stalled when no service is to blame for that."""
+        try:
+            self.render(config)
+        except Stalled:
+            found = unwritable(config)
+            if not found:
+                raise
+            return leave_out(config, found), found
+        return config, {}

@@ -16,6 +16,7 @@ from reconciler.effects.git_settings import GitSettings
 from reconciler.effects.journal import Journal
 from reconciler.effects.nginx import Nginx
 from reconciler.effects.probes import Inside, Prober
+from reconciler.effects.pulses import Pulses
 from reconciler.effects.secrets import SecretsDirectory, machine_key
 from reconciler.engine.cycle import Cycle
 from reconciler.engine.faults import StepwiseJournal, StepwiseRepository, requested
@@ -40,11 +41,13 @@ class Wired:
     docker: Docker
     jobs: ThreadJobs
     prober: Prober
+    pulses: Pulses
     git: GitRepository
 
     def close(self) -> None:
         """Stop what runs in the background. Traffic goes on."""
         self.prober.close()
+        self.pulses.close()
         self.docker.close()
 
 
@@ -59,6 +62,7 @@ def wire(settings: Settings, wake: Callable[[], None], say: Callable[[str], None
     journal = Journal(settings.state_dir)
     docker = Docker(settings.docker, settings.server)
     prober = Prober(Inside(exec=docker.exec, health=docker.health, logs=docker.logs), wake)
+    pulses = Pulses(wake)
     jobs = ThreadJobs(wake)
     git = GitRepository(settings.state_dir / "repo.git", git_settings(settings))
     repository = Repository(git, settings.server)
@@ -73,6 +77,7 @@ def wire(settings: Settings, wake: Callable[[], None], say: Callable[[str], None
         docker=docker,
         nginx=nginx,
         prober=prober,
+        pulses=pulses,
         secrets=SecretsDirectory(settings.local_dir, machine_key(settings.state_dir / "secrets.key")),
         journal=journal,
         clock=SystemClock(),
@@ -90,7 +95,7 @@ def wire(settings: Settings, wake: Callable[[], None], say: Callable[[str], None
         watch=watch,
         say=say,
     )
-    return Wired(Cycle(world, site(settings), options), docker, jobs, prober, git)
+    return Wired(Cycle(world, site(settings), options), docker, jobs, prober, pulses, git)
 
 
 def required(settings: Settings) -> None:

@@ -14,6 +14,7 @@ from reconciler.engine.ports import (
     JournalPort,
     NginxPort,
     ProberPort,
+    PulsesPort,
     SecretsPort,
 )
 from reconciler.errors import ReconcilerError
@@ -27,6 +28,7 @@ class World:
     docker: DockerPort
     nginx: NginxPort
     prober: ProberPort
+    pulses: PulsesPort
     secrets: SecretsPort
     journal: JournalPort
     clock: ClockPort

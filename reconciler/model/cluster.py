@@ -12,8 +12,8 @@ from reconciler.model.identity import Slot
 
 SCHEMA = 1
 
-Phase = Literal["staging", "replacing", "switching", "draining", "done", "aborted"]
-Role = Literal["live", "staged", "draining"]
+Phase = Literal["staging", "replacing", "switching", "soaking", "draining", "done", "aborted"]
+Role = Literal["live", "staged", "kept", "draining"]
 RolloutStrategy = Literal["toggle", "rolling", "recreate", "remove", "refresh"]
 
 
@@ -26,7 +26,10 @@ class Live(Tolerant):
 
 
 class Backend(Tolerant):
-    """One instance that the decision knows. `port` is the published host port, None in single_server mode."""
+    """One instance that the decision knows. `port` is the published host port, None in single_server mode.
+
+    `kept`: without traffic, and running all the same, as the way back while a rolling rollout is not over.
+    """
 
     server: str
     replica: int = 1
@@ -49,9 +52,17 @@ class Rollout(Tolerant):
     attempt: int = 1
     switched_at: int | None = None  # the generation that everyone has to acknowledge
     replacing: str | None = None  # recreate: the server whose turn it is
+    batch: tuple[str, ...] = ()  # rolling: the servers whose turn it is; none once the line has come to its end
+    switched: tuple[str, ...] = ()  # rolling: the servers that have had their turn, the batch among them
+    returned: str | None = None  # rolling: why the line was stopped; what goes back does so in the phases after a switch
     scope: tuple[str, ...] | None = None  # only these servers: what changed is their own, such as the contents of secrets
     cause: str
     reason: str | None = None  # why it was aborted, waits or goes slowly
+
+    @property
+    def in_line(self) -> bool:
+        """Whether it goes from server to server and has not come to the end of the line."""
+        return bool(self.batch) and self.phase in ("staging", "switching", "soaking")
 
 
 class Rejected(Tolerant):
@@ -70,6 +81,7 @@ class ServiceState(Tolerant):
     container_port: int
     live: Live | None = None
     previous: Live | None = None  # what was live before, whose image is kept for a way back
+    others: tuple[Live, ...] = ()  # what else is live on single servers, after a line that was stopped
     rollout: Rollout | None = None
     rejected: Rejected | None = None
     held: str | None = None

@@ -104,11 +104,24 @@ def _available(value: Any) -> Any:
     return value
 
 
+ROLLING = ("max_parallel", "max_unavailable", "soak", "on_failure")
+"""Keys of `rollout` that belong to the rolling strategy: one of them given means it, where no strategy is."""
+
+
 class RolloutSource(SourceModel):
     """How a new version takes over."""
 
     strategy: Annotated[Literal["toggle", "rolling", "recreate"], BeforeValidator(_available)] | None = Field(
-        None, description="toggle; recreate for stateful services"
+        None, description="toggle; recreate for stateful services; rolling where one of its keys is given"
+    )
+    max_parallel: int = Field(1, ge=1, le=1000, description="rolling: servers switched at a time")
+    max_unavailable: int = Field(
+        0, ge=0, le=1000, description="rolling: other servers that may lack a healthy instance when the next ones are switched"
+    )
+    soak: g.Duration = Field(30.0, description="rolling: how long switched instances have to stay healthy before the next ones")
+    on_failure: Literal["abort_all", "abort_local"] = Field(
+        "abort_all",
+        description="rolling: `abort_all` takes every server back, `abort_local` the failing ones; either stops the line",
     )
     rollback: Literal["image"] | None = Field(None, description="recreate: go back by itself if the new process was never healthy")
     progress_deadline: g.PositiveDuration | None = None

@@ -97,6 +97,15 @@ class ContainerSpec(Model):
     needs: tuple[tuple[str, ServiceKey], ...] | None = None  # (alias, provider) when given; None: everything in the project
 
 
+class Rolling(Model):
+    """How a rolling rollout goes from server to server (`plan.rolling`)."""
+
+    max_parallel: int = 1  # servers that are switched at a time
+    max_unavailable: int = 0  # servers that may lack a healthy instance while further ones are switched
+    soak: float = 30.0  # seconds for which the switched instances have to stay healthy before the next servers are
+    on_failure: Literal["abort_all", "abort_local"] = "abort_all"
+
+
 class PublicRoute(Model):
     """One public entry at the edge."""
 
@@ -113,6 +122,7 @@ class DesiredService(Model):
     key: ServiceKey
     spec: ContainerSpec
     strategy: Strategy = "toggle"
+    rolling: Rolling = Rolling()
     replicas: int = 1
     servers: tuple[str, ...]  # where it is placed, sorted; a stateful service's recorded placement wins over this
     pinned: bool = False  # `servers:` was given

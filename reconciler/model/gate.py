@@ -22,12 +22,19 @@ class ProbeResult(Model):
     error: str = ""
 
 
-def advance(gate: Gate, result: ProbeResult, now: float, health: Health) -> Gate:
+STAYING_FAILURES: Final = 3
+"""Failed probes in a row (fewer, if `retries` says so) after which what was healthy and has to stay so is not."""
+
+
+def advance(gate: Gate, result: ProbeResult, now: float, health: Health, *, stays: bool = False) -> Gate:
     """The gate after one more result. `now`: seconds since the container was started, by a monotonic clock.
 
-    Passed and failed are final. Passed takes `successes` in a row over at least `min_healthy_time`. Failed takes `retries` failures
-    in a row after `start_period`; failures before that end a row of successes and are not counted.
+    Passed and failed are final; `stays`: passed is not, as it still has to stay healthy (a rolling rollout's soak). Passed takes
+    `successes` in a row over at least `min_healthy_time`. Failed takes `retries` failures in a row after `start_period`; failures
+    before that end a row of successes and are not counted.
     """
+    if gate.state == "passed" and stays:
+        return _staying(gate, result, now, health)
     if gate.state != "waiting":
         return gate
     if result.kind == "ended":
@@ -48,6 +55,16 @@ def advance(gate: Gate, result: ProbeResult, now: float, health: Health) -> Gate
             "error": None if passed else gate.error,
         }
     )
+
+
+def _staying(gate: Gate, result: ProbeResult, now: float, health: Health) -> Gate:
+    """It had passed: `after` stays what it was, unless it fails."""
+    if result.kind == "success":
+        return gate.model_copy(update={"failures": 0, "error": None})
+    failures = gate.failures + 1
+    if result.kind == "ended" or failures >= min(health.retries, STAYING_FAILURES):
+        return _failing(gate, result, now, failures, "failed")
+    return gate.model_copy(update={"failures": failures, "error": result.error or "the probe failed"})
 
 
 def _failing(gate: Gate, result: ProbeResult, now: float, failures: int, state: Literal["waiting", "failed"]) -> Gate:

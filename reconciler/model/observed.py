@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
@@ -139,6 +139,7 @@ class Observed(Model):
     gates: Mapping[str, Gate] = {}  # by container id
     connections: Mapping[str, int] = {}  # established connections to the instance's port, by container id
     nginx: Mapping[str, NginxState] = {}  # by container name
+    dead: Mapping[str, str] = {}  # listed backends, by address, that do not answer this server -> what was found instead
     busy_ports: frozenset[int] = frozenset()  # host ports in use by anybody else on the private address
     busy_loopback: frozenset[int] = frozenset()  # ports of the server's own 127.0.0.1 that are not our host listener's
     locals: Mapping[str, str] = {}  # service key -> keyed hash of its secrets' contents; absent when it has none
@@ -154,6 +155,13 @@ class Observed(Model):
     def pair(self, service: ServiceKey, replica: int) -> tuple[str, str] | None:
         """The addresses that a replica's containers carry in their labels, or carried when there last were any."""
         return self._index.pairs.get((service, replica)) or self.pairs.get(f"{service}#{replica}")
+
+    def all_pairs(self) -> Iterator[tuple[ServiceKey, int, tuple[str, str]]]:
+        """(service, replica, addresses of its slots) of everything that has or had containers here."""
+        known = {f"{service}#{replica}": pair for (service, replica), pair in self._index.pairs.items()}
+        for name, pair in {**self.pairs, **known}.items():
+            service, _, replica = name.partition("#")
+            yield ServiceKey.parse(service), int(replica), pair
 
     @property
     def _index(self) -> _Places:

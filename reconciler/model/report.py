@@ -9,7 +9,7 @@ from pydantic import Field
 from reconciler.model.base import Tolerant
 from reconciler.model.identity import Slot
 
-InstancePhase = Literal["preparing", "starting", "ready", "failed", "waiting", "live", "draining", "stalled"]
+InstancePhase = Literal["preparing", "starting", "ready", "failed", "waiting", "live", "kept", "draining", "stalled"]
 
 
 class Seen(Tolerant):
@@ -21,11 +21,15 @@ class Seen(Tolerant):
 
 
 class Serving(Tolerant):
-    """The acknowledgement: every nginx of the server was verified to have this generation loaded."""
+    """The acknowledgement: every nginx of the server was verified to have this generation loaded.
+
+    without: services that it does not speak of, as some nginx refused what they should be and serves them as before.
+    """
 
     epoch: str
     generation: int
     verified_ms: float | None = None
+    without: tuple[str, ...] = ()
 
 
 class InstanceReport(Tolerant):

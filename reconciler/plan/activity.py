@@ -8,7 +8,7 @@ from reconciler.model.cluster import ClusterState
 from reconciler.model.desired import Desired
 from reconciler.plan.starting import ends_by_itself
 
-ACTIVE = ("staging", "replacing", "switching", "draining")
+ACTIVE = ("staging", "replacing", "switching", "soaking", "draining")
 
 
 def under_way(cluster: ClusterState) -> Mapping[str, str]:
@@ -28,6 +28,6 @@ def kept_images(desired: Desired, cluster: ClusterState) -> frozenset[str]:
     services = (*desired.services.values(), *desired.library.values())
     keep = {service.spec.build.tag for service in services if service.spec.build is not None}
     for state in cluster.services.values():
-        images = (state.live and state.live.image, state.previous and state.previous.image, state.rollout and state.rollout.image)
-        keep |= {image for image in images if image}
+        images = (state.live, state.previous, state.rollout, *state.others)
+        keep |= {each.image for each in images if each is not None and each.image}
     return frozenset(keep)

@@ -5,10 +5,12 @@ DESIGN section 5: Git hosts recommend few pushes, so a report that changes nothi
 
 from __future__ import annotations
 
-from reconciler.model.cluster import ClusterState, ServiceState
+from collections.abc import Iterable
+
+from reconciler.model.cluster import ClusterState, Rollout, ServiceState
 from reconciler.model.identity import ServiceKey
-from reconciler.model.report import Report
-from reconciler.plan.votes import acknowledged, gone, unretired, vote
+from reconciler.model.report import InstanceReport, Report
+from reconciler.plan.votes import acknowledged, gone, pinned, unretired, vote
 
 VOTES = ("ready", "failed", "live")
 
@@ -36,19 +38,30 @@ def _news(key: ServiceKey, state: ServiceState, cluster: ClusterState, report: R
     reports = {report.server: report}
     here = [backend for backend in state.backends if backend.server == report.server]
     since = rollout.switched_at or 0
-    retired = report.server not in unretired(cluster, reports, since)
+    retired = report.server not in unretired(cluster, reports, since, key)
+    if rollout.in_line:
+        places = {(b.replica, b.slot) for b in here}
+        told = [e for e in report.instances if e.service == str(key) and (e.replica, e.slot) in places]
+        phases = [e.phase for e in told if e.phase in (*VOTES, "kept")]
+        return report.server in acknowledged(cluster, reports, since, key), phases, _resolved(rollout, told)
     match rollout.phase:
         case "staging" | "replacing":
             entries = [vote(key, backend, rollout, cluster, reports) for backend in here]
             seen = report.seen is not None and report.seen.generation >= since
-            return seen and rollout.phase == "replacing", [e.phase for e in entries if e is not None and e.phase in VOTES]
+            votes = [e.phase for e in entries if e is not None and e.phase in VOTES]
+            return seen and rollout.phase == "replacing", votes, _resolved(rollout, entries)
         case "switching":
-            return report.server in acknowledged(cluster, reports, since), retired and _leaves(state)
+            return report.server in acknowledged(cluster, reports, since, key), retired and _leaves(state)
         case "draining":
             there = [gone(key, backend, rollout, cluster, reports) for backend in here if backend.role == "draining"]
             return there, retired and (rollout.strategy == "remove" or state.held is not None)
         case _:
             return retired and state.held is not None
+
+
+def _resolved(rollout: Rollout, entries: Iterable[InstanceReport | None]) -> bool:
+    """Whether it names the bytes of an image for which none are recorded yet."""
+    return rollout.image is None and any(e is not None and pinned(e.image) for e in entries)
 
 
 def _leaves(state: ServiceState) -> bool:

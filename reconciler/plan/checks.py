@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from reconciler.errors import Problem
-from reconciler.model.config import CHECKS
+from reconciler.model.config import CHECKS, ROLLING
 from reconciler.model.desired import ServerEntry
 from reconciler.model.identity import ServiceKey
 from reconciler.model.policy import DOCKER_SOCKETS, Policy, below
@@ -114,6 +114,10 @@ def _state(project: ProjectAt, service: Service) -> Iterator[Problem]:
             f"{name}: {source.replicas} replicas would write to the same volume; write replicas: 1, or shared: true on its volumes"
         )
         yield project.problem(message, name, "replicas")
+    for field in ROLLING if rollout is not None and service.strategy != "rolling" else ():
+        if rollout is not None and field in rollout.model_fields_set:
+            message = f"{name}: {field} is for strategy: rolling, and this is a {service.strategy}; remove it or the strategy"
+            yield project.problem(message, name, "rollout", field)
     if rollout is not None and rollout.rollback is not None and service.strategy != "recreate":
         message = f"{name}: rollback is for strategy: recreate; a {service.strategy} goes back by itself"
         yield project.problem(message, name, "rollout", "rollback")

@@ -9,7 +9,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from reconciler.errors import Invalid, Problem
-from reconciler.model.desired import Desired, DesiredService, Drain, PublicRoute, Revision, ServerEntry
+from reconciler.model.config import ROLLING
+from reconciler.model.desired import Desired, DesiredService, Drain, PublicRoute, Revision, Rolling, ServerEntry
 from reconciler.model.identity import ServiceKey
 from reconciler.model.inventory import RolloutDefaults
 from reconciler.model.policy import Policy
@@ -168,6 +169,7 @@ def _placed(
         key=key,
         spec=container_spec(service, services, publish),
         strategy=service.strategy,
+        rolling=Rolling.model_validate(rollout.model_dump(include=set(ROLLING))) if rollout is not None else Rolling(),
         replicas=source.replicas,
         servers=servers,
         pinned=source.servers is not None,

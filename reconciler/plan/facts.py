@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 
 from reconciler.model.cluster import ClusterState, Rollout
 from reconciler.model.identity import InstanceKey, ServiceKey
-from reconciler.model.observed import Container, Elapsed, ImageState, Observed
+from reconciler.model.observed import Container, Elapsed, ImageState, NginxState, Observed, Refusal
 from reconciler.model.report import Report
 
 RETRY_FIRST = 10.0
@@ -18,8 +18,9 @@ ROUTING_SECONDS = 60.0
 
 
 def staging(key: ServiceKey | str, rollout: Rollout) -> str:
-    """A rollout is in the phase that it is in."""
-    return f"{rollout.phase}:{key}:{rollout.id}"
+    """A rollout is in the phase that it is in, for the batch that it is at."""
+    since = f":{rollout.switched_at}" if rollout.in_line and rollout.switched_at is not None else ""
+    return f"{rollout.phase}:{key}:{rollout.id}{since}"
 
 
 def aborted(key: ServiceKey | str, rollout: Rollout) -> str:
@@ -52,9 +53,19 @@ def image_failed(reference: str) -> str:
     return f"image_failed:{reference}"
 
 
-def refused(name: str, fingerprint: str) -> str:
-    """An nginx has refused a text."""
-    return f"refused:{name}:{fingerprint}"
+def refused(state: NginxState) -> str:
+    """An nginx has refused a text, for the so many-th time."""
+    return f"refused:{state.name}:{state.refused}:{state.tries}"
+
+
+def refused_part(name: str, refusal: Refusal) -> str:
+    """An nginx has refused one service's part of a text, for the so many-th time."""
+    return f"refused:{name}:{refusal.upstream}:{refusal.kind}:{refusal.part}:{refusal.tries}"
+
+
+def dead(address: str) -> str:
+    """A backend that is listed does not answer."""
+    return f"dead:{address}"
 
 
 def old_workers(name: str, loaded: str | None) -> str:
@@ -100,9 +111,13 @@ def _current(cluster: ClusterState | None, reports: Mapping[str, Report], observ
             yield image_failed(reference)
     for name, nginx in observed.nginx.items():
         if nginx.refused is not None:
-            yield refused(name, nginx.refused)
+            yield refused(nginx)
+        for refusal in nginx.refusals:
+            yield refused_part(name, refusal)
         if nginx.old_workers:
             yield old_workers(name, nginx.loaded)
+    for address in observed.dead:
+        yield dead(address)
     if cluster is None:
         return
     for member in cluster.members:
@@ -113,7 +128,7 @@ def _current(cluster: ClusterState | None, reports: Mapping[str, Report], observ
     for name, state in cluster.services.items():
         key = ServiceKey.parse(name)
         rollout = state.rollout
-        if rollout is not None and rollout.phase in ("staging", "replacing", "switching", "draining"):
+        if rollout is not None and rollout.phase in ("staging", "replacing", "switching", "soaking", "draining"):
             yield staging(key, rollout)
         if rollout is not None and rollout.phase == "aborted":
             yield aborted(key, rollout)
@@ -122,7 +137,7 @@ def _current(cluster: ClusterState | None, reports: Mapping[str, Report], observ
                 continue
             instance = key.instance(backend.slot, backend.replica)
             container = observed.of(instance)
-            if backend.role == "live" and not _up(observed, container, backend.spec):
+            if backend.role in ("live", "kept") and not _up(observed, container, backend.spec):
                 yield down(instance)
             if backend.role == "draining" and container is not None and may_drain(rollout):
                 yield draining(container.id)

@@ -14,13 +14,17 @@ from reconciler.plan.wanted import Wanted, matches, newcomer, wanted
 
 @dataclass(frozen=True)
 class GateTarget:
-    """A container behind its health gate. `owner` is the container whose address answers (the sidecar of a pair)."""
+    """A container behind its health gate. `owner` is the container whose address answers (the sidecar of a pair).
+
+    stays: it has to stay healthy after its gate too: it is looked at for as long as it is a target.
+    """
 
     instance: InstanceKey
     container: Container
     owner: Container
     health: Health
     port: int
+    stays: bool = False
 
 
 def gate_targets(desired: Desired, cluster: ClusterState | None, observed: Observed) -> Mapping[str, GateTarget]:
@@ -39,7 +43,7 @@ def gate_targets(desired: Desired, cluster: ClusterState | None, observed: Obser
 
 
 def _target(want: Wanted, observed: Observed) -> GateTarget | None:
-    if not want.gated or want.service is None:
+    if not (want.gated or want.soaking) or want.service is None:
         return None
     application = observed.of(want.instance)
     if application is None or not matches(want, application):
@@ -48,7 +52,8 @@ def _target(want: Wanted, observed: Observed) -> GateTarget | None:
     if owner is None or application.status == "created":
         return None
     health = want.service.spec.health
-    return GateTarget(want.instance, application, owner, health, health.port or want.service.spec.port)
+    stays = want.rollout is not None and want.rollout.in_line
+    return GateTarget(want.instance, application, owner, health, health.port or want.service.spec.port, stays)
 
 
 def _running(desired: Desired, observed: Observed) -> Iterator[GateTarget]:

@@ -50,7 +50,8 @@ def bring_about(here: Here, want: Wanted) -> list[Action]:
         return []
     application = observed.of(want.instance)
     side = observed.of(want.instance, "sidecar")
-    if application is not None and matches(want, application) and _paired(service, application, side):
+    whole = application is not None and matches(want, application) and _paired(service, application, side)
+    if whole and application is not None and (not want.pinned or _runs_the_image(want, application, observed)):
         return _as_it_should_run(here, want, service, application, side)
     # A gated instance that has failed waits for the decision; starting it again would only fail again.
     if application is not None and want.gated and matches(want, application) and _failed(observed, application):
@@ -128,6 +129,12 @@ def _restored(here: Here, want: Wanted, service: DesiredService, application: Co
                 why = f"{container.name} was changed by hand: {', '.join(container.drift)}"
                 actions.append(RestoreContainer(id=container.id, plan=plan, drift=container.drift, cause=why))
     return actions
+
+
+def _runs_the_image(want: Wanted, application: Container, observed: Observed) -> bool:
+    """Whether a container behind its gate was made from the very image that the decision has recorded for its rollout."""
+    known = observed.images.get(want.image)
+    return known is not None and known.image is not None and known.image.id == application.image_id
 
 
 def _paired(service: DesiredService, application: Container, side: Container | None) -> bool:

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from reconciler.model.action import Action, ConnectNetwork, EnsureNetwork, Reload, RemoveInstance, StartNginx
 from reconciler.model.cluster import ClusterState
 from reconciler.model.container import ContainerPlan
 from reconciler.model.desired import Desired
 from reconciler.model.identity import InstanceKey, ServiceKey
-from reconciler.model.observed import Container, Elapsed, Observed
+from reconciler.model.observed import Container, Elapsed, NginxState, Observed
 from reconciler.model.routes import NginxConfig
 from reconciler.model.site import Site
 from reconciler.plan import containers, facts
 from reconciler.plan.addresses import edge_address, subnet_for
 from reconciler.plan.routes import Reachable, edge_config, host_config, sidecar_config
+
+SIDECAR_TRIES = 3
+"""Refusals in a row (at 0, 10 and 30 s) after which a sidecar counts as one that cannot reload: it is replaced with its pair."""
 
 
 @dataclass(frozen=True)
@@ -24,16 +27,47 @@ class Intended:
 
     `equivalent`: the fingerprint of the text as it is while every live instance runs. An instance that is down is written by its
     address, as its name does not resolve; an nginx that has the name loaded resolved it to that same address long ago, so that an
-    instance's way down and up again needs no reload.
+    instance's way down and up again needs no reload. `missing`: upstreams that the text leaves as they were loaded, as this nginx
+    refused what they should be. `accepted`: other texts that do what the decision says, and the upstreams that each of them lacks.
+    `unwritable`: upstreams that are left out, with the reason, as the renderer refuses their values. `silent`: (upstream, port) of
+    listeners that are left out, as nginx could not have the port. `masked`: (upstream, address) of backends that it passes over.
     """
 
     config: NginxConfig
     fingerprint: str
     equivalent: str | None = None
+    missing: frozenset[str] = frozenset()
+    accepted: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    unwritable: Mapping[str, str] = field(default_factory=dict)
+    silent: frozenset[tuple[str, int]] = frozenset()
+    masked: frozenset[tuple[str, str]] = frozenset()
 
-    def loaded_by(self, loaded: str | None) -> bool:
-        """Whether an nginx that answers `loaded` does what is intended."""
-        return loaded is not None and loaded in (self.fingerprint, self.equivalent)
+    def loaded_by(self, state: NginxState) -> bool:
+        """Whether an nginx has this text, or one that is as good, and nothing is to be reloaded."""
+        return _verified(state) and state.loaded in (self.fingerprint, self.equivalent)
+
+    def lacking(self, state: NginxState) -> frozenset[str] | None:
+        """The upstreams that an nginx does not serve as the decision says; None when it serves something else altogether."""
+        if not _verified(state):
+            return None
+        if state.loaded in (self.fingerprint, self.equivalent):
+            return self.missing | frozenset(self.unwritable)
+        return self.accepted.get(state.loaded or "")
+
+
+def _verified(state: NginxState) -> bool:
+    """A text that was loaded while old workers went on accepting connections is not what is served."""
+    return state.loaded is not None and state.loaded != state.refused
+
+
+def stuck(want: Intended, state: NginxState) -> str | None:
+    """Why a sidecar counts as one that cannot reload; None while it does not."""
+    if want.config.kind != "sidecar":
+        return None
+    if not want.loaded_by(state) and state.tries >= SIDECAR_TRIES:
+        return state.error or "it does not answer"
+    refusals = (r for r in state.refusals if r.upstream in want.missing and r.kind == "upstream" and r.tries >= SIDECAR_TRIES)
+    return next((refusal.error for refusal in refusals), None)
 
 
 def configs(
@@ -72,13 +106,16 @@ def nginx_containers(
 
 
 def reload(intended: Mapping[str, Intended], observed: Observed, elapsed: Elapsed) -> list[Action]:
-    """At most one: every running nginx whose loaded text is not the intended one. A refused text is tried again after 10 s."""
+    """At most one: every running nginx whose loaded text is not the intended one.
+
+    A text that was refused is tried again after 10 s, 20 s, ... 300 s.
+    """
     stale = []
     for name, wanted in sorted(intended.items()):
         state = observed.nginx.get(name)
-        if state is None or wanted.loaded_by(state.loaded):
+        if state is None or wanted.loaded_by(state):
             continue
-        if state.refused == wanted.fingerprint and elapsed.of(facts.refused(name, wanted.fingerprint)) < 10.0:
+        if state.refused == wanted.fingerprint and elapsed.of(facts.refused(state)) < facts.retry_delay(state.tries):
             continue
         stale.append(wanted.config)
     if not stale:
@@ -87,22 +124,33 @@ def reload(intended: Mapping[str, Intended], observed: Observed, elapsed: Elapse
     return [Reload(configs=tuple(stale), cause=f"routes changed for {names}")]
 
 
-def serves(intended: Mapping[str, Intended], observed: Observed) -> bool:
-    """Whether every nginx that should run has the intended text loaded, and none runs that should not.
+def lacking(intended: Mapping[str, Intended], observed: Observed) -> frozenset[str] | None:
+    """The upstreams that some nginx of this server refused, so that it serves them as they were before.
 
-    Sidecars that are gone are healed with their pair. One that cannot be started routes nobody anywhere: its port may be a
-    stranger's for days, and no rollout waits for that.
+    None: some nginx that should run has not loaded what is intended at all, or one runs that should not. Sidecars that are gone are
+    healed with their pair, and one that cannot reload is replaced with it. An nginx that cannot be started routes nobody anywhere:
+    its port may be a stranger's for days, and no rollout waits for that.
     """
     for container in observed.containers:
         if container.labels.role in ("edge", "host") and container.running and container.name not in intended:
-            return False
+            return None
+    found: set[str] = set()
     for name, want in intended.items():
         state = observed.nginx.get(name)
         if state is None and (want.config.kind == "sidecar" or name in observed.start_errors):
             continue
-        if state is None or not want.loaded_by(state.loaded):
-            return False
-    return True
+        if state is not None and stuck(want, state) is not None:
+            continue
+        lacks = want.lacking(state) if state is not None else None
+        if lacks is None:
+            return None
+        found |= lacks
+    return frozenset(found)
+
+
+def serves(intended: Mapping[str, Intended], observed: Observed) -> bool:
+    """Whether every nginx of this server does all that is intended."""
+    return lacking(intended, observed) == frozenset()
 
 
 def public_networks(desired: Desired, cluster: ClusterState) -> frozenset[str]:

@@ -9,7 +9,7 @@ from reconciler.model.desired import Desired
 from reconciler.model.identity import ServiceKey
 from reconciler.model.report import InstanceReport, Report
 
-_RANK = {"live": 0, "draining": 1, "ready": 2}
+_RANK = {"live": 0, "kept": 1, "draining": 1, "ready": 2}
 
 
 def rebuild(desired: Desired, reports: Mapping[str, Report], generation: int = 1) -> dict[str, ServiceState]:

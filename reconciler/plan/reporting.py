@@ -14,8 +14,9 @@ from reconciler.model.observed import Container, Elapsed, Observed
 from reconciler.model.report import Condition, InstancePhase, InstanceReport, Report, Seen, Serving
 from reconciler.model.site import Site
 from reconciler.plan import facts
-from reconciler.plan.nginxes import Intended, serves
-from reconciler.plan.routes import host_collisions
+from reconciler.plan.conditions import conditions, stuck_sidecars
+from reconciler.plan.nginxes import Intended, lacking
+from reconciler.plan.routes import upstream_name
 from reconciler.plan.wanted import Wanted, newcomer, preparing, wanted
 
 TELLING_FAILURES = 5
@@ -51,8 +52,8 @@ def report(
         serving=serving,
         retired=retired,
         instances=tuple(_instances(desired, cluster, observed)),
-        conditions=(*_conditions(desired, cluster, observed, site), *troubles),
-        refresh=tuple(_refresh(desired, cluster, observed)),
+        conditions=(*conditions(desired, cluster, observed, site, intended, elapsed), *troubles),
+        refresh=tuple(_refresh(desired, cluster, observed, intended)),
         retry=retry,
     )
 
@@ -71,10 +72,15 @@ def _serving(
         return before, retired
     if before is not None and before.epoch != cluster.epoch:
         retired = None  # generations of another epoch say nothing about this one
-    if not serves(intended, observed):
+    lacks = lacking(intended, observed)
+    if lacks is None:
         return before, retired
+    without = tuple(sorted(name for name in cluster.services if upstream_name(ServiceKey.parse(name)) in lacks))
     same = before is not None and (before.epoch, before.generation) == (cluster.epoch, cluster.generation)
-    serving = before if same else Serving(epoch=cluster.epoch, generation=cluster.generation, verified_ms=verified_ms)
+    if before is not None and same and before.without == without:
+        serving = before
+    else:
+        serving = Serving(epoch=cluster.epoch, generation=cluster.generation, verified_ms=verified_ms, without=without)
     if not facts.routing_workers(observed, elapsed):
         retired = cluster.generation
     return serving, retired
@@ -138,7 +144,11 @@ def _gated(want: Wanted, application: Container | None, observed: Observed) -> I
     if not ours or application is None:
         return _image_phase(base, want.image, observed, want.instance.service, want.state)
     gate = observed.gates.get(application.id)
-    update: dict[str, object] = {"port": _port(application, want.instance)}
+    update: dict[str, object] = {"port": _port(application, want.instance), "image": _image(want, application, observed)}
+    known = observed.images.get(want.image)
+    if want.pinned and (known is None or known.image is None or known.image.id != application.image_id):
+        # Others have recorded which bytes are to run, and these are not known to be those.
+        return _image_phase(base, want.image, observed, want.instance.service, want.state)
     if gate is None or gate.state == "waiting":
         # The first refusals are an application that is starting: nothing to tell anybody, let alone to push.
         told = gate is not None and gate.failures >= TELLING_FAILURES
@@ -151,7 +161,7 @@ def _gated(want: Wanted, application: Container | None, observed: Observed) -> I
         why = f"healthy, then {application.status}"
         update |= {"phase": "failed", "reason": why, "after_s": round(gate.after, 1), "transient": passing}
     else:
-        update |= {"phase": "ready", "after_s": round(gate.after, 1), "image": _image(want, application, observed)}
+        update |= {"phase": "ready", "after_s": round(gate.after, 1)}
     return base.model_copy(update=update)
 
 
@@ -198,12 +208,33 @@ def _live(want: Wanted, application: Container | None, observed: Observed) -> In
             why = f"not running, and its config at {want.revision[:7]} cannot be read"
         return base.model_copy(update={"phase": "stalled" if missing or want.service is None else "starting", "reason": why})
     live = want.state.live
-    image = live.image if live is not None and live.image else _image(want, application, observed)
-    port = _port(application, want.instance)
+    known = live.image if live is not None and live.spec == want.backend.spec else None
+    base = base.model_copy(
+        update={"port": _port(application, want.instance), "image": known or _image(want, application, observed)}
+    )
+    if want.soaking and application.status != "created":
+        return _soaking(base, application, observed)
     if not application.running:
-        why = f"{application.status}" + (f" with code {application.exit_code}" if application.status == "exited" else "")
-        return base.model_copy(update={"phase": "starting", "reason": why, "port": port, "image": image})
-    return base.model_copy(update={"phase": "live", "port": port, "image": image})
+        return base.model_copy(update={"phase": "starting", "reason": _ended(application)})
+    return base.model_copy(update={"phase": "kept" if want.backend.role == "kept" else "live"})
+
+
+def _soaking(base: InstanceReport, application: Container, observed: Observed) -> InstanceReport:
+    """One that has the traffic of a rolling rollout: `failed` stops the line, anything but `live` holds it up."""
+    gate = observed.gates.get(application.id)
+    if not application.running and not _ended_with_the_machine(application, observed):
+        log = gate.log if gate is not None else ()
+        return base.model_copy(update={"phase": "failed", "reason": f"switched, then {_ended(application)}", "log": log})
+    if not application.running:
+        return base.model_copy(update={"phase": "starting", "reason": _ended(application)})
+    if gate is not None and gate.state == "failed":
+        why = f"switched, then unhealthy: {gate.error or 'health check failed'}"
+        return base.model_copy(update={"phase": "failed", "reason": why, "log": gate.log})
+    return base.model_copy(update={"phase": "live" if gate is not None and gate.state == "passed" else "starting"})
+
+
+def _ended(application: Container) -> str:
+    return f"{application.status}" + (f" with code {application.exit_code}" if application.status == "exited" else "")
 
 
 def _ending(instance: InstanceKey, container: Container, observed: Observed, cluster: ClusterState) -> InstanceReport:
@@ -242,11 +273,12 @@ def _port(container: Container, instance: InstanceKey) -> int | None:
     return container.labels.ports[0] if instance.slot == "primary" else container.labels.ports[1]
 
 
-def _refresh(desired: Desired, cluster: ClusterState | None, observed: Observed) -> Iterable[str]:
-    """Services whose live instances here were started with other contents of secrets than there are now."""
+def _refresh(desired: Desired, cluster: ClusterState | None, observed: Observed, intended: Mapping[str, Intended]) -> Iterable[str]:
+    """Services whose live instances here were started with other contents of secrets than there are now, or whose sidecar cannot
+    reload: a one-server rollout replaces them, make before break."""
     if cluster is None:
         return
-    found = set()
+    found = {str(want.instance.service) for want, _ in stuck_sidecars(desired, cluster, observed, intended)}
     for want in wanted(desired, cluster, observed):
         key = str(want.instance.service)
         application = observed.of(want.instance)
@@ -255,37 +287,3 @@ def _refresh(desired: Desired, cluster: ClusterState | None, observed: Observed)
         if key in observed.locals and application.labels.local != observed.locals[key]:
             found.add(key)
     yield from sorted(found)
-
-
-def _conditions(desired: Desired, cluster: ClusterState | None, observed: Observed, site: Site) -> Iterable[Condition]:
-    revision = desired.revision.sha
-    for name in sorted({site.edge_name, site.host_name} & observed.foreign):
-        text = f"the container {name} is there and is not ours; rename or remove it"
-        yield Condition(type="NginxLoaded", status=False, reason="ForeignContainer", message=text)
-    for name, problems in sorted(desired.invalid.items()):
-        text = "; ".join(str(problem) for problem in problems[:5])
-        yield Condition(type="ConfigValid", status=False, reason="InvalidConfig", message=text, service=name, revision=revision)
-    for name, state in sorted(observed.nginx.items()):
-        if state.refused is not None:
-            yield Condition(type="NginxLoaded", status=False, reason="Refused", message=f"{name}: {state.error}")
-    for name, text in sorted(observed.warnings.items()):
-        yield Condition(type="Warning", status=True, reason="Warning", message=text, service=name)
-    for name, (port, holder) in host_collisions(cluster, observed).items() if cluster is not None and site.host_listener else ():
-        text = f"127.0.0.1:{port} of the server is in use by {holder}: from outside Docker it cannot be reached there"
-        yield Condition(type="Warning", status=True, reason="PortInUse", message=text, service=name)
-    if cluster is not None and cluster.brake:
-        yield Condition(type="Brake", status=True, reason="TooManyRemovals", message=cluster.brake, revision=revision)
-    waiting = sorted(_unsettled(cluster)) if cluster is not None else ["the cluster state is not created yet"]
-    if waiting:
-        yield Condition(type="Ready", status=False, reason="Progressing", message="; ".join(waiting), revision=revision)
-    else:
-        yield Condition(type="Ready", status=True, reason="Reconciled", revision=revision)
-
-
-def _unsettled(cluster: ClusterState) -> Iterable[str]:
-    for name, state in cluster.services.items():
-        rollout = state.rollout
-        if state.held:
-            yield f"{name}: {state.held}"
-        elif rollout is not None and rollout.phase not in ("done", "aborted"):
-            yield f"{name}: {rollout.phase} {rollout.id}" + (f", {rollout.reason}" if rollout.reason else "")

@@ -2,8 +2,9 @@
 
 staging -> switching -> draining -> done          toggle, refresh, and every first deploy
 staging -> replacing (server by server) -> done   recreate over something that is live
+staging -> switching -> soaking, batch by batch, -> switching -> draining -> done   rolling over something that is live
 switching -> draining -> gone                     remove
-aborted                                           from staging or replacing
+aborted                                           from staging, replacing, or a line that was stopped
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from reconciler.model.cluster import ServiceState
 from reconciler.model.desired import DesiredService
 from reconciler.model.identity import ServiceKey
 from reconciler.plan.recreate import replacing
+from reconciler.plan.rolling import line
 from reconciler.plan.staging import staging
 from reconciler.plan.starting import start
 from reconciler.plan.step import Context, Step, abort, held
@@ -29,6 +31,8 @@ def step(context: Context, key: ServiceKey, want: DesiredService | None, state: 
         moved = state.model_copy(update={"internal_port": want.internal_port})
         return Step(moved, bump=True, reasons=(f"internal port {state.internal_port} -> {want.internal_port}",))
     rollout = state.rollout
+    if rollout is not None and rollout.in_line:
+        return line(context, key, want, state, rollout)
     if rollout is not None and rollout.phase == "staging":
         return staging(context, key, want, state, rollout)
     if rollout is not None and rollout.phase == "replacing":
@@ -44,6 +48,8 @@ def keep(context: Context, key: ServiceKey, state: ServiceState, why: str) -> St
     """The config no longer has the service, and it stays all the same: what began to switch ends, nothing else begins."""
     rollout = state.rollout
     state = held(state, why)
+    if rollout is not None and rollout.in_line and rollout.switched_at is not None:
+        return Step(state)  # the line stands still: it goes on, or back, with the next commit
     if rollout is not None and rollout.phase == "staging":
         return abort(state, rollout, why)
     if rollout is not None and rollout.phase == "switching":

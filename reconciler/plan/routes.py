@@ -47,8 +47,15 @@ class Reachable:
             self._known[asked] = self._upstream(key, state, by_name)
         return self._known[asked]
 
+    def live(self, key: ServiceKey, state: ServiceState) -> Iterable[tuple[Backend, str | None]]:
+        """The live backends with the address at which this server reaches each; None for one that it does not reach."""
+        for backend in state.backends:
+            if backend.role == "live":
+                reached = self._reached(key, state, backend, by_name=False)
+                yield backend, reached[0] if reached is not None else None
+
     def _upstream(self, key: ServiceKey, state: ServiceState, by_name: bool) -> Upstream | None:
-        """Backends of other zones stand behind those of this server's own, if there are any (docs/decisions/0005)."""
+        """Backends of other zones stand behind those of this server's own, if there are any (docs/decisions/0006)."""
         near: list[Peer] = []
         far: list[Peer] = []
         slots: list[Peer] = []
@@ -79,6 +86,18 @@ class Reachable:
         """Whether a backend is in this server's zone. A server that the inventory does not know has no zone to prefer."""
         own, its = (self.desired.servers.get(name) for name in (self.observed.server, backend.server))
         return own is None or its is None or own.zone == its.zone
+
+
+def all_run(cluster: ClusterState, observed: Observed) -> bool:
+    """Whether every live instance of this server runs: then `assume_up` makes no difference."""
+    for key, state in _services(cluster):
+        for backend in state.backends:
+            if backend.role == "live" and backend.server == observed.server and backend.port is None:
+                instance = key.instance(backend.slot, backend.replica)
+                owner = observed.of(instance, "sidecar") or observed.of(instance)
+                if owner is None or not owner.running:
+                    return False
+    return True
 
 
 def upstream_name(key: ServiceKey) -> str:

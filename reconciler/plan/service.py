@@ -6,7 +6,7 @@ import hashlib
 import json
 from dataclasses import dataclass
 
-from reconciler.model.config import ServiceSource
+from reconciler.model.config import ROLLING, ServiceSource
 from reconciler.model.desired import Build, Mount, Strategy
 from reconciler.model.dockerfile import Dockerfile, read_dockerfile, read_sources
 from reconciler.model.identity import ServiceKey
@@ -47,9 +47,13 @@ class Service:
 
     @property
     def strategy(self) -> Strategy:
-        """As given, else recreate for stateful services and toggle for all others."""
-        given = self.source.rollout.strategy if self.source.rollout else None
-        return given or ("recreate" if self.stateful else "toggle")
+        """As given, else rolling where a key of it is given, recreate for stateful services and toggle for all others."""
+        rollout = self.source.rollout
+        if rollout is not None and rollout.strategy is not None:
+            return rollout.strategy
+        if rollout is not None and rollout.model_fields_set & set(ROLLING):
+            return "rolling"
+        return "recreate" if self.stateful else "toggle"
 
     @property
     def needs(self) -> tuple[tuple[str, ServiceKey], ...] | None:

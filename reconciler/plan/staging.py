@@ -6,9 +6,10 @@ from reconciler.model.cluster import Backend, Live, Rejected, Rollout, ServiceSt
 from reconciler.model.desired import DesiredService
 from reconciler.model.identity import ServiceKey
 from reconciler.plan import facts
+from reconciler.plan.pins import agreed, differ, found, pin
 from reconciler.plan.placed import assignment, homeless, outdated
 from reconciler.plan.recreate import next_turn, turns
-from reconciler.plan.step import Context, Step, abort, waited_for, waits
+from reconciler.plan.step import SIDECAR_CAUSE, Context, Step, abort, waited_for, waits
 from reconciler.plan.votes import Tally, tally
 
 
@@ -22,16 +23,27 @@ def staging(context: Context, key: ServiceKey, want: DesiredService, state: Serv
     votes = tally(key, candidates, rollout, context.cluster, context.reports)
     if votes.failed:
         return _failed(state, rollout, votes)
+    image = found(key, want, rollout, candidates, context.cluster, context.reports) if differ(votes) else None
+    if image is not None:
+        return pin(want, state, rollout, image)
     deadline = want.progress_deadline
     if not votes.unanimous and context.elapsed.of(facts.staging(key, rollout)) > deadline:
         waiting = ", ".join(sorted({backend.server for backend, _ in votes.waiting}))
-        return abort(state, rollout, f"not ready on {waiting} after {deadline:.0f} s", again=True)
+        return _late(state, rollout, f"not ready on {waiting} after {deadline:.0f} s", votes)
     if not votes.unanimous:
         return waits(state, rollout, waited_for(votes))
-    rollout = rollout.model_copy(update={"image": _resolved(rollout, votes), "reason": None})
+    rollout = rollout.model_copy(update={"image": agreed(want, rollout, votes.ready), "reason": None})
     if over_live:
         return next_turn(context, want, state, rollout, ())
     return _switch(context, want, state, rollout, votes)
+
+
+def _late(state: ServiceState, rollout: Rollout, why: str, votes: Tally) -> Step:
+    """Another attempt; but what a fresh sidecar refuses too does not get better by making it again and again."""
+    if not rollout.cause.startswith(SIDECAR_CAUSE):
+        return abort(state, rollout, why, again=True)
+    said = waited_for(votes)
+    return _rejected(state, rollout, why + (f", {said}" if said else ""), ())
 
 
 def _overtaken(context: Context, want: DesiredService, state: ServiceState, rollout: Rollout) -> str | None:
@@ -72,6 +84,7 @@ def _switch(context: Context, want: DesiredService, state: ServiceState, rollout
         update={
             "rollout": switched,
             "live": Live(spec=rollout.target, revision=rollout.revision, image=rollout.image),
+            "others": () if rollout.scope is None else state.others,
             "previous": state.live if state.live is not None and state.live.spec != rollout.target else state.previous,
             "backends": tuple(after(b) for b in state.backends),
             "container_port": want.spec.port,
@@ -88,15 +101,12 @@ def _failed(state: ServiceState, rollout: Rollout, votes: Tally) -> Step:
     why = f"{backend.server}: {entry.reason or 'health check failed'}"
     if entry.transient:
         return abort(state, rollout, why, again=True)
+    return _rejected(state, rollout, why, entry.log)
+
+
+def _rejected(state: ServiceState, rollout: Rollout, why: str, log: tuple[str, ...]) -> Step:
+    """Not tried again until the config changes or somebody asks."""
     stopped = abort(state, rollout, why)
-    rejected = Rejected(spec=rollout.target, revision=rollout.revision, reason=why, log=entry.log)
+    rejected = Rejected(spec=rollout.target, revision=rollout.revision, reason=why, log=log)
     assert stopped.state is not None
     return Step(stopped.state.model_copy(update={"rejected": rejected}), reasons=stopped.reasons)
-
-
-def _resolved(rollout: Rollout, votes: Tally) -> str | None:
-    """The immutable reference that every server is to run: what the first server (by name) resolved it to."""
-    if rollout.image:
-        return rollout.image
-    found = sorted((b.server, entry.image) for b, entry in votes.ready if entry.image)
-    return found[0][1] if found else None

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from reconciler.model.cluster import Rollout, RolloutStrategy, ServiceState
+from reconciler.model.cluster import Live, Rollout, RolloutStrategy, ServiceState
 from reconciler.model.desired import DesiredService, Revision
 from reconciler.model.identity import ServiceKey
 from reconciler.plan import facts
 from reconciler.plan.cause import cause
+from reconciler.plan.pins import given
 from reconciler.plan.placed import Place, assignment, homeless, idle_slot, live_slots, outdated, staged, stranded
-from reconciler.plan.step import Context, Step, held
-from reconciler.plan.votes import unretired
+from reconciler.plan.rolling import next_batch
+from reconciler.plan.step import SIDECAR_CAUSE, SIDECAR_STUCK, Context, Step, held
+from reconciler.plan.votes import pinned, unretired
 
 _DRAINS = "the other slot is still draining"
 _ROUTED = "old nginx workers of "
@@ -57,7 +59,7 @@ def _forgiven(state: ServiceState) -> Step:
 def _begin(context: Context, key: ServiceKey, want: DesiredService, state: ServiceState, refresh: tuple[str, ...]) -> Step:
     """Choose the places and the strategy, and stage."""
     scope: tuple[str, ...] | None = None
-    strategy: RolloutStrategy = "rolling" if want.strategy == "rolling" else "toggle"
+    strategy: RolloutStrategy = "rolling" if want.strategy == "rolling" and stranded(want, state) else "toggle"
     recreate = want.strategy == "recreate" and bool(stranded(want, state))
     places = outdated(want, state)
     if _settled(want, state):
@@ -68,41 +70,59 @@ def _begin(context: Context, key: ServiceKey, want: DesiredService, state: Servi
     slots = {} if recreate else {place: idle_slot(state, place) for place in places}
     if any(slot is None for slot in slots.values()):
         return Step(held(state, _DRAINS))
-    waiting = _routed_to(context, state) if slots else ()
+    waiting = _routed_to(context, key, state) if slots else ()
     if waiting:
         return Step(held(state, f"{_ROUTED}{', '.join(waiting)} may still reach the other slot"))
+    batch = next_batch(context, key, want, state) if strategy == "rolling" else ()
     revision, target = context.desired.revision, want.spec.digest
     same = state.live is not None and state.live.spec == target
+    known = state.live.image if state.live is not None else None
     why = _why(context, key, want, state, scope)
     attempt = _attempt(state.rollout, revision)
     rollout = Rollout(
         id=f"{revision.short}/{attempt}",
         target=target,
         revision=state.live.revision if state.live is not None and scope is not None else revision.sha,
-        image=state.live.image if same and state.live is not None else None,
+        image=known if same and (pinned(known) or {s for s, _ in places} <= {s for s, _ in live_slots(state)}) else given(want),
         strategy="recreate" if recreate else strategy,
         phase="staging",
         attempt=attempt,
         scope=scope,
+        batch=batch,
         cause=why,
     )
+    now = {place: slot for place, slot in slots.items() if slot is not None and (not batch or place[0] in batch)}
     again = state.rollout is not None and state.rollout.target == target
     begun = state.model_copy(
         update={
             "rollout": rollout,
-            "backends": (*state.backends, *(staged(p, slot, target) for p, slot in slots.items() if slot is not None)),
+            "others": _others(state, target),
+            "backends": (*state.backends, *(staged(place, slot, target) for place, slot in now.items())),
             "rejected": None,
             "held": None,
             "retries": state.retries if again else 0,
         }
     )
-    return Step(begun, reasons=(f"staging: {why}",))
+    where = f" on {', '.join(batch)}" if batch else ""
+    return Step(begun, reasons=(f"staging{where}: {why}",))
+
+
+def _others(state: ServiceState, target: str) -> tuple[Live, ...]:
+    """What else than the live version and the new one has traffic, as a stopped line leaves it: healing has to know it."""
+    specs = {b.spec for b in state.backends if b.role == "live"} - {target, state.live.spec if state.live is not None else ""}
+    known = {other.spec: other for other in state.others}
+    if state.rollout is not None:
+        rollout = state.rollout
+        known[rollout.target] = Live(spec=rollout.target, revision=rollout.revision, image=rollout.image)
+    return tuple(known[spec] for spec in sorted(specs & known.keys()))
 
 
 def _why(context: Context, key: ServiceKey, want: DesiredService, state: ServiceState, scope: tuple[str, ...] | None) -> str:
     revision, live = context.desired.revision, state.live
     if scope is not None:
-        return f"secrets changed on {', '.join(scope)}"
+        conditions = [c for name in scope if name in context.reports for c in context.reports[name].conditions]
+        stuck = any(c.reason == SIDECAR_STUCK and c.service == str(key) for c in conditions)
+        return f"{SIDECAR_CAUSE if stuck else 'secrets changed'} on {', '.join(scope)}"
     if live is None or live.spec != want.spec.digest:
         old = context.desired.service_at(key, live.spec) if live is not None else None
         return cause(old, want, revision)
@@ -128,11 +148,11 @@ def _refresh(context: Context, key: ServiceKey, state: ServiceState) -> tuple[st
     return tuple(sorted(name for name in asking if name in live and context.seen(name, since)))
 
 
-def _routed_to(context: Context, state: ServiceState) -> tuple[str, ...]:
+def _routed_to(context: Context, key: ServiceKey, state: ServiceState) -> tuple[str, ...]:
     """Members whose old workers may still list as live the slot that the last switch left (DESIGN section 6, step 4)."""
     if state.rollout is None or state.rollout.switched_at is None:
         return ()
-    old = unretired(context.cluster, context.reports, state.rollout.switched_at)
+    old = unretired(context.cluster, context.reports, state.rollout.switched_at, key)
     return tuple(member for member in old if not _given_up(context, member))
 
 

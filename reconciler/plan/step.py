@@ -12,6 +12,11 @@ from reconciler.model.observed import Elapsed
 from reconciler.model.report import Report
 from reconciler.plan.votes import Tally
 
+SIDECAR_STUCK = "SidecarStuck"
+"""The reason of a condition in a report: a sidecar cannot reload, so that the service is replaced on that server."""
+SIDECAR_CAUSE = "a sidecar cannot reload"
+"""How the cause of such a rollout begins."""
+
 
 @dataclass(frozen=True)
 class Context:
@@ -67,7 +72,7 @@ def waits(state: ServiceState, rollout: Rollout, why: str | None) -> Step:
 
 def abort(state: ServiceState, rollout: Rollout, why: str, *, again: bool = False) -> Step:
     """Forget the staged instances; the live ones never noticed. `again`: the cause may pass, so count it for the back-off."""
-    aborted = rollout.model_copy(update={"phase": "aborted", "reason": why, "replacing": None})
+    aborted = rollout.model_copy(update={"phase": "aborted", "reason": why, "replacing": None, "batch": ()})
     backends = tuple(b for b in state.backends if b.role != "staged")
     retries = state.retries + 1 if again else 0
     new = state.model_copy(update={"rollout": aborted, "backends": backends, "retries": retries})

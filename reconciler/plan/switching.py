@@ -13,18 +13,17 @@ from reconciler.plan.votes import acknowledged, gone, unretired
 
 def switching(context: Context, key: ServiceKey, state: ServiceState, rollout: Rollout) -> Step:
     """Nothing is taken away before every member has acknowledged the switch, or cannot be hurt by it (DESIGN section 6, step 4)."""
-    silent = acknowledged(context.cluster, context.reports, rollout.switched_at or 0)
-    excused = _excused(context, key, state, rollout) if silent else frozenset()
-    blocking = tuple(member for member in silent if member not in excused)
+    blocking = unacknowledged(context, key, state, rollout)
     if blocking:
         return waits(state, rollout, f"waiting for {', '.join(blocking)} to acknowledge generation {rollout.switched_at}")
+    silent = acknowledged(context.cluster, context.reports, rollout.switched_at or 0, key)
     if silent:
         return _drains(
             state,
             rollout,
             f"{', '.join(silent)} silent for {context.desired.ack_timeout:.0f} s and reaches what is live by fallback",
         )
-    old = unretired(context.cluster, context.reports, rollout.switched_at or 0) if _leaves(state, rollout) else ()
+    old = unretired(context.cluster, context.reports, rollout.switched_at or 0, key) if _leaves(state, rollout) else ()
     if old:
         return waits(state, rollout, f"waiting for old nginx workers of {', '.join(old)}, which know only the old place")
     if not any(b.role == "draining" for b in state.backends):
@@ -32,7 +31,17 @@ def switching(context: Context, key: ServiceKey, state: ServiceState, rollout: R
     return _drains(state, rollout, f"every member serves generation {rollout.switched_at}")
 
 
+def unacknowledged(context: Context, key: ServiceKey, state: ServiceState, rollout: Rollout) -> tuple[str, ...]:
+    """The members whose acknowledgement of the switch still has to be waited for, by name."""
+    silent = acknowledged(context.cluster, context.reports, rollout.switched_at or 0, key)
+    excused = _excused(context, key, state, rollout) if silent else frozenset()
+    return tuple(member for member in silent if member not in excused)
+
+
 def _done(state: ServiceState, rollout: Rollout) -> Step:
+    if rollout.returned is not None:
+        aborted = rollout.model_copy(update={"phase": "aborted", "reason": rollout.returned})
+        return Step(state.model_copy(update={"rollout": aborted}), reasons=(f"aborted: {rollout.returned}",))
     done = rollout.model_copy(update={"phase": "done", "reason": None})
     return Step(state.model_copy(update={"rollout": done}), reasons=(f"done: {rollout.cause}",))
 
@@ -78,18 +87,18 @@ def draining(context: Context, key: ServiceKey, state: ServiceState, rollout: Ro
 def removal(context: Context, key: ServiceKey, state: ServiceState) -> Step:
     """The config no longer has the service: its upstreams go, then its instances. Volumes stay."""
     rollout = state.rollout
-    if rollout is not None and rollout.phase == "switching":
+    if rollout is not None and rollout.phase == "switching" and not rollout.in_line:
         return switching(context, key, state, rollout)
     if rollout is not None and rollout.strategy == "remove":
         left = _left(context, key, state.backends, rollout)
         # Its ports and addresses go to nobody else while an old worker may still name them.
-        if left or unretired(context.cluster, context.reports, rollout.switched_at or 0):
+        if left or unretired(context.cluster, context.reports, rollout.switched_at or 0, key):
             return Step(state)
         return Step(None, reasons=("removed; its volumes are kept",))
     if rollout is not None and rollout.phase == "draining":
         return draining(context, key, state, rollout)
     backends = tuple(
-        b.model_copy(update={"role": "draining", "weight": 0}) for b in state.backends if b.role in ("live", "draining")
+        b.model_copy(update={"role": "draining", "weight": 0}) for b in state.backends if b.role in ("live", "kept", "draining")
     )
     if not backends:
         return Step(None, reasons=("removed before it was live",))

@@ -24,6 +24,11 @@ class Tally:
         return not self.failed and not self.waiting
 
 
+def pinned(reference: str | None) -> bool:
+    """Whether an image reference names its bytes, for every server: `name@sha256:...`."""
+    return reference is not None and "@" in reference
+
+
 def vote(
     key: ServiceKey, backend: Backend, rollout: Rollout, cluster: ClusterState, reports: Mapping[str, Report]
 ) -> InstanceReport | None:
@@ -44,11 +49,12 @@ def vote(
 def tally(
     key: ServiceKey, backends: Sequence[Backend], rollout: Rollout, cluster: ClusterState, reports: Mapping[str, Report]
 ) -> Tally:
-    """Sort the votes on `backends`."""
+    """Sort the votes on `backends`. One that is ready with other bytes than those recorded for the rollout is waited for."""
     ready, failed, waiting = [], [], []
     for backend in backends:
         entry = vote(key, backend, rollout, cluster, reports)
-        if entry is not None and entry.phase in ("ready", "live"):
+        other = entry is not None and pinned(rollout.image) and entry.image != rollout.image
+        if entry is not None and entry.phase in ("ready", "live") and not other:
             ready.append((backend, entry))
         elif entry is not None and entry.phase == "failed":
             failed.append((backend, entry))
@@ -69,24 +75,28 @@ def gone(key: ServiceKey, backend: Backend, rollout: Rollout, cluster: ClusterSt
     )
 
 
-def acknowledged(cluster: ClusterState, reports: Mapping[str, Report], generation: int) -> tuple[str, ...]:
-    """The members that have not acknowledged `generation` of this epoch yet, by name. A lost report blocks, never excuses."""
+def acknowledged(cluster: ClusterState, reports: Mapping[str, Report], generation: int, key: ServiceKey | str) -> tuple[str, ...]:
+    """The members that have not acknowledged `generation` of this epoch for a service yet, by name.
+
+    A lost report blocks, never excuses; so does a service that some nginx of the member refused.
+    """
     silent = []
     for member in cluster.members:
         report = reports.get(member)
         serving = report.serving if report else None
-        if serving is None or serving.epoch != cluster.epoch or serving.generation < generation:
+        if serving is None or serving.epoch != cluster.epoch or serving.generation < generation or str(key) in serving.without:
             silent.append(member)
     return tuple(silent)
 
 
-def unretired(cluster: ClusterState, reports: Mapping[str, Report], generation: int) -> tuple[str, ...]:
-    """The members that may still have nginx workers older than `generation` of this epoch, by name."""
+def unretired(cluster: ClusterState, reports: Mapping[str, Report], generation: int, key: ServiceKey | str) -> tuple[str, ...]:
+    """The members that may still have nginx workers older than `generation` of this epoch for a service, by name."""
     old = []
     for member in cluster.members:
         report = reports.get(member)
         serving = report.serving if report else None
         retired = report.retired if report else None
-        if serving is None or serving.epoch != cluster.epoch or retired is None or retired < generation:
+        told = serving is not None and serving.epoch == cluster.epoch and str(key) not in serving.without
+        if not told or retired is None or retired < generation:
             old.append(member)
     return tuple(old)

@@ -8,6 +8,7 @@ from reconciler.model.cluster import Backend, ClusterState, Rollout, ServiceStat
 from reconciler.model.desired import Build, Desired, DesiredService
 from reconciler.model.identity import InstanceKey, ServiceKey
 from reconciler.model.observed import Container, Observed
+from reconciler.plan.votes import pinned
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,24 @@ class Wanted:
         )
 
     @property
+    def pinned(self) -> bool:
+        """Whether it is behind its gate, and its rollout names the bytes to run."""
+        return self.gated and self.build is None and pinned(self.image)
+
+    @property
+    def soaking(self) -> bool:
+        """Whether it was switched in a rolling rollout and has to stay healthy for a while before the line goes on."""
+        rollout = self.rollout
+        return (
+            rollout is not None
+            and rollout.in_line
+            and rollout.phase in ("switching", "soaking")
+            and self.backend.server in rollout.batch
+            and self.backend.role == "live"
+            and self.backend.spec == rollout.target
+        )
+
+    @property
     def rollout_label(self) -> str:
         """The rollout that a container started now would belong to."""
         return self.rollout.id if self.rollout is not None else ""
@@ -51,6 +70,9 @@ class Wanted:
         live, rollout = self.state.live, self.rollout
         if rollout is not None and self.backend.spec == rollout.target:
             return rollout.revision
+        for other in self.state.others:
+            if self.backend.spec == other.spec:
+                return other.revision
         return live.revision if live is not None else ""
 
 
@@ -115,8 +137,9 @@ def _wanted(desired: Desired, key: ServiceKey, state: ServiceState, backend: Bac
     resolved = None
     if rollout is not None and backend.spec == rollout.target and rollout.image:
         resolved = rollout.image
-    elif live is not None and backend.spec == live.spec:
-        resolved = live.image
+    else:
+        versions = (*((live,) if live is not None else ()), *state.others)
+        resolved = next((version.image for version in versions if version.spec == backend.spec), None)
     reference, build = image_of(service, resolved) if service is not None else (resolved or "", None)
     return Wanted(
         instance=key.instance(backend.slot, backend.replica),

@@ -46,7 +46,7 @@ _FIXED_MAPS = {
 def check(config: NginxConfig, text: str, fingerprint: str) -> None:
     """Compare the text with what the configuration means. Raises Stalled naming the first differences."""
     found: Counter[Directive] = Counter()
-    for path, words in _directives(config.name, text):
+    for path, words in directives(config.name, text):
         inside_map = bool(path) and path[-1].startswith("map ")
         if words[0] in ROUTING or inside_map:
             found[path, " ".join(words)] += 1
@@ -63,7 +63,7 @@ def _differs(name: str, what: str) -> Stalled:
     return Stalled(f"nginx configuration of {name}: the rendered text is not what was meant: {what}", reason="UnsafeValue")
 
 
-def _directives(name: str, text: str) -> Iterator[tuple[Path, list[str]]]:
+def directives(name: str, text: str) -> Iterator[tuple[Path, list[str]]]:
     """Every directive with the blocks it stands in; a block's opener counts as a directive outside of it."""
     path: list[str] = []
     words: list[str] = []

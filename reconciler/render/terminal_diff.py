@@ -16,7 +16,7 @@ _SPEC_FIELDS = (
     *("port", "command", "entrypoint", "user", "working_dir", "health", "resources", "stop_signal", "init", "read_only"),
     *("privileged", "cap_add", "sidecar", "publish", "stateless", "needs"),
 )
-_SERVICE_FIELDS = ("strategy", "replicas", "servers", "internal_port", "public", "drain", "suspend")
+_SERVICE_FIELDS = ("strategy", "rolling", "replicas", "servers", "internal_port", "public", "drain", "suspend")
 
 
 @dataclass(frozen=True)

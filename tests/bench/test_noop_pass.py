@@ -26,6 +26,7 @@ from reconciler.effects.docker import Docker
 from reconciler.effects.git import GitRepository
 from reconciler.effects.journal import Journal
 from reconciler.effects.probes import Target
+from reconciler.effects.pulses import Pulses
 from reconciler.effects.secrets import SecretsDirectory, machine_key
 from reconciler.engine.cycle import Cycle
 from reconciler.engine.jobs import ThreadJobs
@@ -63,8 +64,14 @@ class StandInNginx:
     def forget(self, name: str) -> None:
         self.loaded.pop(name, None)
 
+    def read(self, name: str) -> str | None:
+        return None
+
     def state(self, name: str, pid: int, port: int) -> NginxState:
         return NginxState(name=name, loaded=self.loaded.get(name))
+
+    def complaint(self, name: str) -> str | None:
+        return None
 
     def version(self, name: str) -> tuple[int, int, int]:
         return (1, 31, 0)
@@ -219,7 +226,7 @@ def recorded(server: Server, directory: Path, projects: int) -> Iterator[Subject
         journal = Journal(settings.state_dir)
         repository = Repository(GitRepository(settings.state_dir / "repo.git", git_settings(settings)), server.name)
         secrets = SecretsDirectory(settings.local_dir, machine_key(settings.state_dir / "secrets.key"))
-        world = World(docker, StandInNginx(), StandInProber(), secrets, journal, SystemClock(), repository, jobs)
+        world = World(docker, StandInNginx(), StandInProber(), Pulses(wake.ring), secrets, journal, SystemClock(), repository, jobs)
         options = Options(
             identity=Identity(own="0123456789abcdef", copied_from=None),
             program="0.1.0",

@@ -121,3 +121,12 @@ def test_the_shell_completes_services_from_the_state_directory(tmp_path: Path) -
     env = {"_RECONCILE_COMPLETE": "complete_bash", "COMP_WORDS": "reconcile status shop/prod/w", "COMP_CWORD": "2"}
     result = run(env={**env, "RECONCILER_STATE_DIR": str(state)})
     assert result.stdout.split() == ["shop/prod/web"]
+
+
+@pytest.mark.parametrize(
+    ("typed", "completed"), [("status --cl", "--cluster"), ("status --al", "--all"), ("--status-", "--status-repo")]
+)
+def test_the_shell_completes_options(typed: str, completed: str) -> None:
+    words = f"reconcile {typed}"
+    env = {"_RECONCILE_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": str(len(words.split()) - 1)}
+    assert completed in run(env=env).stdout.split()

@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 
@@ -326,3 +326,23 @@ def test_a_path_cannot_carry_a_second_request(rig: Rig) -> None:
         rig.prober.watch({"c1": target(port, QUICK.model_copy(update={"path": "/up HTTP/1.1\r\nX: y\r\n\r\nGET /"}))})
         rig.ends("failed")
     assert seen == []
+
+
+def test_what_has_to_stay_healthy_is_probed_after_its_gate_too(rig: Rig) -> None:
+    answer = ["HTTP/1.1 200 OK"]
+    with server(lambda connection: says(answer[0])(connection)) as port:
+        rig.prober.watch({"c1": replace(target(port), stays=True)})
+        rig.ends("passed")
+        answer[0] = "HTTP/1.1 500 No"
+        eventually(lambda: rig.gate() == "failed")
+    assert "500" in (rig.prober.gates()["c1"].error or "")
+    eventually(lambda: len(rig.changes) == 2)
+
+
+def test_a_restart_after_the_gate_is_a_crash_of_what_has_to_stay_healthy(rig: Rig) -> None:
+    with server(says("HTTP/1.1 200 OK")) as port:
+        rig.prober.watch({"c1": replace(target(port), stays=True)})
+        rig.ends("passed")
+        rig.prober.watch({"c1": replace(target(port, pid=os.getppid()), stays=True)})
+        rig.ends("failed")
+    assert rig.prober.gates()["c1"].error == "its process ended and was started again"

@@ -94,3 +94,28 @@ def test_passed_means_enough_successes_without_a_failure_between(
         if gate.state == "failed":
             assert letters[:length].endswith("-" * retries) and length - 1 >= start_period
             return
+
+
+@pytest.mark.parametrize(
+    ("letters", "health", "state"),
+    [
+        ("++", Health(successes=2), "passed"),
+        ("++--+--", Health(successes=2), "passed"),
+        ("++---", Health(successes=2), "failed"),
+        ("++-", Health(successes=2, retries=1), "failed"),
+        ("++x", Health(successes=2), "failed"),
+        ("++---+++", Health(successes=2), "failed"),
+    ],
+)
+def test_what_has_to_stay_healthy_is_judged_after_its_gate_too(letters: str, health: Health, state: str) -> None:
+    gate = CLOSED
+    for number, letter in enumerate(letters):
+        gate = advance(gate, LETTERS[letter], float(number), health, stays=True)
+    assert gate.state == state
+
+
+def test_staying_healthy_changes_nothing_of_how_long_the_gate_took() -> None:
+    gate = CLOSED
+    for number, letter in enumerate("++-++"):
+        gate = advance(gate, LETTERS[letter], float(number), Health(successes=2), stays=True)
+    assert (gate.state, gate.after, gate.failures, gate.error) == ("passed", 1.0, 0, None)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from reconciler.model.cluster import ClusterState, Decider, ServiceState
-from reconciler.model.desired import ContainerSpec, Desired, DesiredService, PublicRoute, Revision, ServerEntry
+from reconciler.model.desired import ContainerSpec, Desired, DesiredService, PublicRoute, Revision, Rolling, ServerEntry
 from reconciler.model.identity import ServiceKey
 from reconciler.model.observed import Elapsed
 from reconciler.model.report import InstanceReport, Report, Seen, Serving
@@ -34,6 +34,7 @@ def service(
     publish: bool = False,
     internal_port: int | None = None,
     secrets: tuple[str, ...] = (),
+    rolling: Rolling | None = None,
 ) -> DesiredService:
     """A desired service; its image is `name:digest`."""
     wanted = None if needs is None else tuple((need, key(need)) for need in needs)
@@ -42,7 +43,8 @@ def service(
         spec=ContainerSpec(
             digest=digest, image=f"{name}:{digest}", port=port, sidecar=sidecar, needs=wanted, publish=publish, secrets=secrets
         ),
-        strategy="recreate" if recreate else "toggle",
+        strategy="recreate" if recreate else "rolling" if rolling is not None else "toggle",
+        rolling=rolling or Rolling(),
         servers=servers,
         replicas=replicas,
         pinned=recreate,
@@ -66,7 +68,10 @@ def desired(
     """A commit."""
     return Desired(
         revision=Revision(sha=f"{revision:07x}" + "0" * 33, subject=f"commit {revision}"),
-        servers={name: ServerEntry(name=name, address=f"10.0.0.{ord(name) - 96}") for name in servers},
+        servers={
+            name: ServerEntry(name=name, address=f"10.0.0.{ord(name) - 96 if len(name) == 1 else number}")
+            for number, name in enumerate(servers, 1)
+        },
         services={each.key: each for each in services},
         library={(each.key, each.spec.digest): each for each in (*services, *library)},
         allow_removals=allow,
@@ -127,7 +132,7 @@ class Story:
                             "slot": backend.slot,
                             "spec": rollout.target if rollout is not None and gated else backend.spec,
                             "rollout": rollout.id if rollout is not None and gated else "earlier",
-                            "phase": phase if gated else "draining" if backend.role == "draining" else "live",
+                            "phase": phase if gated else backend.role,
                             "transient": transient,
                             "after_s": after if gated else None,
                             "reason": "connection refused" if gated and phase == "failed" else None,

@@ -35,6 +35,12 @@ FAILS_AFTER = 5.0
 PULL = 3.0
 
 
+def resolved(reference: str, at: float) -> str:
+    """The bytes that a reference names when it is fetched: the tags of this registry move all the time."""
+    name, _, tag = reference.partition(":")
+    return reference if "@" in reference else f"{name}@{tag}.{int(at // 40.0)}"
+
+
 def fingerprint(config: NginxConfig) -> str:
     """Stands for the hash of the rendered text; equal for equal configurations."""
     return format(hash(config) & 0xFFFFFFFFFFFF, "012x")
@@ -217,7 +223,8 @@ class Machine:
                     ImageState.model_construct(attempt=attempt, status="preparing", image=None, error=None, transient=True, log=()),
                 )
             elif succeeds:
-                image = Image.model_construct(id=reference, reference=reference, volumes=(), exposed=())
+                named = resolved(reference, done)
+                image = Image.model_construct(id=named, reference=named, volumes=(), exposed=())
                 yield (
                     reference,
                     ImageState.model_construct(attempt=attempt, status="present", image=image, error=None, transient=True, log=()),

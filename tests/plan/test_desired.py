@@ -10,7 +10,7 @@ import pytest
 
 from reconciler import ports
 from reconciler.errors import Invalid
-from reconciler.model.desired import Desired, Health, Mount, PublicRoute, Resources, Revision
+from reconciler.model.desired import Desired, Health, Mount, PublicRoute, Resources, Revision, Rolling
 from reconciler.model.identity import ServiceKey
 from reconciler.model.policy import Policy
 from reconciler.model.source import SUBMODULE, SYMLINK, Files, SourceFile
@@ -129,7 +129,7 @@ def test_every_option_of_a_service_arrives() -> None:
         "tmpfs": ["/tmp"],
         "privileged": True,
         "cap_add": ["CAP_NET_ADMIN"],
-        "rollout": {"strategy": "rolling", "progress_deadline": "2m"},
+        "rollout": {"strategy": "rolling", "progress_deadline": "2m", "max_parallel": 2, "soak": "1m", "on_failure": "abort_local"},
         "drain": {"websockets": "wait", "timeout": "5m", "grace": 3},
         "suspend": True,
     }
@@ -144,6 +144,7 @@ def test_every_option_of_a_service_arrives() -> None:
         True,
         120.0,
     )
+    assert app.rolling == Rolling(max_parallel=2, max_unavailable=0, soak=60.0, on_failure="abort_local")
     assert (app.drain.websockets, app.drain.timeout, app.drain.grace) == ("wait", 300.0, 3.0)
     spec = app.spec
     assert spec.health == Health(kind="command", command=("check", "--all"), start_period=60, successes=3, min_healthy_time=5)
@@ -178,6 +179,14 @@ def test_data_may_go_only_when_it_is_said() -> None:
     )
     assert (found.services[key("cache")].strategy, found.services[key("cache")].spec.mounts) == ("toggle", ())
     assert [mount.source for mount in found.services[key("own")].spec.mounts] == ["shop_prod_x"]
+
+
+def test_a_key_of_the_rolling_strategy_means_it_where_none_is_given() -> None:
+    found = desired({SHOP: shop(app={"image": "nginx", "rollout": {"soak": 0}}, plain={"image": "nginx"})})
+    assert {name.service: (each.strategy, each.rolling.soak) for name, each in found.services.items()} == {
+        "app": ("rolling", 0.0),
+        "plain": ("toggle", 30.0),
+    }
 
 
 @pytest.mark.parametrize(

@@ -116,12 +116,12 @@ def test_what_is_loaded_counts_and_not_what_was_written() -> None:
     assert there.kinds() == ["reload"]
 
 
-@pytest.mark.parametrize(("since", "kinds"), [(9.0, []), (10.0, ["reload"])])
-def test_a_refused_text_is_tried_again_after_a_while(since: float, kinds: list[str]) -> None:
+@pytest.mark.parametrize(("tries", "since", "kinds"), [(1, 9.0, []), (1, 10.0, ["reload"]), (2, 10.0, []), (2, 20.0, ["reload"])])
+def test_a_refused_text_is_tried_again_after_a_while_that_grows(tries: int, since: float, kinds: list[str]) -> None:
     there = Server(story(PUBLIC)).calm()
     intended = there.intended(there.observe())["nginx"].fingerprint
-    there.nginx("nginx", loaded="older", refused=intended, error="emerg")
-    fact = facts.refused("nginx", intended)
+    there.nginx("nginx", loaded="older", refused=intended, error="emerg", tries=tries)
+    fact = facts.refused(there.observe().nginx["nginx"])
     assert fact in facts.current(there.story.cluster, {}, there.observe())
     there.elapsed = {fact: since}
     assert there.kinds() == kinds
@@ -135,6 +135,15 @@ def test_a_server_acknowledges_when_everything_is_loaded_and_nothing_else_runs()
     assert not serves({name: want for name, want in intended.items() if name != "nginx_host"}, observed)
     there.nginx("nginx", loaded="older")
     assert not serves(intended, there.observe())
+
+
+def test_a_text_that_was_loaded_beside_workers_that_go_on_accepting_is_not_what_is_served() -> None:
+    there = Server(story(PUBLIC)).calm()
+    intended = there.intended(there.observe())
+    there.nginx("nginx", loaded=intended["nginx"].fingerprint, refused=intended["nginx"].fingerprint, error="old workers", tries=1)
+    assert not serves(intended, there.observe())
+    there.elapsed = {facts.refused(there.observe().nginx["nginx"]): 10.0}
+    assert there.kinds() == ["reload"]
 
 
 def test_a_live_instance_is_listed_by_name_with_the_other_slot_behind_it() -> None:

@@ -1,0 +1,250 @@
+"""The whole cluster for a terminal: a summary, then what is not in order, then the rest for those who ask for it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+
+from reconciler.model.overview import Behind, Moment, Overview, Place, ServerGlance, ServiceGlance
+from reconciler.render.terminal import Cell, Note, Page, Table, Tone, counted
+from reconciler.render.terminal_services import LOG_LINES
+
+SMALL = 20
+"""So many servers and services together are shown even if all is in order."""
+PLACES_LISTED = 3
+PARTS: Mapping[str, tuple[str, Tone]] = {
+    "member": ("member", "plain"),
+    "newcomer": ("newcomer", "warn"),
+    "silent newcomer": ("never reported", "warn"),
+    "removed": ("not in the inventory", "dim"),
+    "unknown": ("not known", "warn"),
+}
+
+
+def pages(found: Overview, *, everything: bool, service: str | None = None) -> tuple[Page, ...]:
+    """What to show, from top to bottom. `service`: only this one, and every place of it."""
+    if service is not None:
+        (one,) = (glance for glance in found.services if glance.service == service)
+        servers = [server for server in found.servers if server.server in {place.server for place in one.places}]
+        return (Page(_title(found), _services([one]), tuple(_notes([one], servers))), Page(table=_places(one)))
+    small = len(found.servers) + len(found.services) <= SMALL
+    whole = everything or small
+    servers = [server for server in found.servers if whole or not server.in_order]
+    services = [glance for glance in found.services if whole or not glance.in_order]
+    first = Page(_title(found), notes=tuple(_whole(found)), summary=_summary(found), tone="good" if found.in_order else "warn")
+    shown = [first]
+    if servers:
+        shown.append(Page(table=_servers(servers)))
+    if services:
+        shown.append(Page(table=_services(services)))
+    shown.append(Page(notes=tuple(_notes(services, servers))))
+    left = len(found.servers) + len(found.services) - len(servers) - len(services)
+    if left:
+        what = (
+            f"{counted(len(found.servers) - len(servers), 'server')} and {counted(len(found.services) - len(services), 'service')}"
+        )
+        shown.append(Page(summary=f"{what} in order are not shown; --all shows them.", tone="dim"))
+    return tuple(page for page in shown if page != Page())
+
+
+def ago(seconds: int | None) -> str:
+    """`42 s`, `12 min`, `3 h 5 min`, `4 days`."""
+    if seconds is None:
+        return "unknown"
+    if seconds < 120:
+        return f"{seconds} s"
+    if seconds < 2 * 3600:
+        return f"{seconds // 60} min"
+    if seconds < 48 * 3600:
+        return f"{seconds // 3600} h" + (f" {seconds % 3600 // 60} min" if seconds % 3600 >= 60 else "")
+    return f"{seconds // 86400} days"
+
+
+def _title(found: Overview) -> str:
+    if found.generation is None or found.config is None:
+        return "No decision can be read"
+    subject = f' "{found.subject}"' if found.subject else ""
+    decided = f"generation {found.generation}, decided by {found.decided_by}"
+    return f"Config {found.config[:7]}{subject}; {decided}" + (
+        f" about {ago(found.decided_seconds)} ago" if found.decided_seconds is not None else ""
+    )
+
+
+def _summary(found: Overview) -> str:
+    return f"{_servers_in_words(found.servers)}; {_services_in_words(found.services)}."
+
+
+def _servers_in_words(servers: Sequence[ServerGlance]) -> str:
+    counts = [
+        ("behind", sum(server.behind is not None for server in servers)),
+        ("to look at", sum(bool(server.words) and server.behind is None for server in servers)),
+        ("drained", sum(server.state == "drained" for server in servers)),
+    ]
+    told = [f"{count} {what}" for what, count in counts if count]
+    fine = "all in order" if all(server.in_order for server in servers) else ""
+    return f"{counted(len(servers), 'server')}: {', '.join([fine, *told] if fine else told)}" if servers else "no server is known"
+
+
+def _services_in_words(services: Sequence[ServiceGlance]) -> str:
+    if not services:
+        return "no service"
+    counts = Counter(_state(service) for service in services)
+    if counts.keys() == {"settled"}:
+        return f"{counted(len(services), 'service')}: all live as desired"
+    order = ("settled", "rolling out", "held back", "refused", "not live", "to look at")
+    return f"{counted(len(services), 'service')}: " + ", ".join(f"{counts[state]} {state}" for state in order if counts[state])
+
+
+def _state(service: ServiceGlance) -> str:
+    """First match wins."""
+    if service.rollout is not None:
+        return "rolling out"
+    if service.refused is not None:
+        return "refused"
+    if service.held is not None:
+        return "held back"
+    if service.live is None:
+        return "not live"
+    return "to look at" if service.words else "settled"
+
+
+def _whole(found: Overview) -> Iterable[Note]:
+    for problem in found.problems:
+        yield Note("not in order", problem, "bad")
+    tip = found.tip
+    if tip is not None and tip.ahead is None and found.config is not None:
+        text = f"the config branch is at {tip.revision[:7]}, which does not contain {found.config[:7]}: it was rewritten"
+        yield Note("config", text, "warn")
+    elif tip is not None and tip.ahead:
+        subject = f' "{found.tip_subject}"' if found.tip_subject else ""
+        newer = "1 newer commit is" if tip.ahead == 1 else f"{tip.ahead} newer commits are"
+        text = f"{newer} not followed yet; the tip is {tip.revision[:7]}{subject}, about {ago(found.tip_seconds)} old"
+        yield Note("config", text, "warn")
+    if found.brake:
+        yield Note("brake", found.brake, "bad")
+
+
+def _servers(servers: Sequence[ServerGlance]) -> Table:
+    rows = []
+    for server in servers:
+        part, tone = PARTS[server.part]
+        if server.state == "drained":
+            part, tone = ("drained", "warn") if server.part == "member" else (f"{part}, drained", tone)
+        serves = Cell(f"generation {server.serves}" if server.serves is not None else "nothing", _serving_tone(server))
+        spoke = f"about {ago(server.reported_seconds)} ago" if server.reported_seconds is not None else "never"
+        rows.append((Cell(server.server, "strong"), Cell(server.zone or "?"), Cell(part, tone), serves, Cell(spoke), _look(server)))
+    return Table(("server", "zone", "part", "serves", "last report", "is"), tuple(rows))
+
+
+def _serving_tone(server: ServerGlance) -> Tone:
+    return "warn" if server.behind is not None or (server.part == "member" and server.serves is None) else "plain"
+
+
+def _look(server: ServerGlance) -> Cell:
+    if server.behind is not None:
+        return Cell(f"behind for about {ago(server.behind.seconds)}", "warn")
+    if server.words:
+        return Cell("see below", "warn")
+    return Cell("in order", "good")
+
+
+def _services(services: Sequence[ServiceGlance]) -> Table:
+    rows = []
+    for service in services:
+        live = Cell(service.live[:7] if service.live else "nothing", "plain" if service.live else "warn")
+        rows.append((Cell(service.service, "strong"), live, Cell(_since(service)), Cell(where(service.places)), _is(service)))
+    return Table(("service", "live", "since", "on", "is"), tuple(rows))
+
+
+def _since(service: ServiceGlance) -> str:
+    if service.since is None:
+        return "unknown" if service.live else "-"
+    return ("over " if service.since.at_least else "about ") + ago(service.since_seconds)
+
+
+def where(places: Sequence[Place]) -> str:
+    """Where the traffic goes: each instance, or, where there are many, how many servers in each zone."""
+    live = [place for place in places if place.role == "live"]
+    if not live:
+        return "nowhere"
+    if len(live) <= PLACES_LISTED:
+        return ", ".join(f"{p.server} {p.slot}" + (f" ({p.replica})" if p.replica > 1 else "") for p in live)
+    zones: dict[str, set[str]] = {}
+    for place in live:
+        zones.setdefault(place.zone or "?", set()).add(place.server)
+    servers = {place.server for place in live}
+    many = ", ".join(f"{zone} {len(names)}" for zone, names in sorted(zones.items()))
+    return (
+        f"{counted(len(servers), 'server')} ({many})"
+        if len(zones) > 1
+        else f"{counted(len(servers), 'server')} of {many.split()[0]}"
+    )
+
+
+def _is(service: ServiceGlance) -> Cell:
+    state = _state(service)
+    if service.rollout is not None:
+        return Cell(f"{service.rollout.phase} {service.rollout.revision[:7]}", "warn")
+    if service.refused is not None:
+        return Cell(f"{service.refused.revision[:7]} refused", "bad")
+    if state == "settled":
+        return Cell(service.subject or "settled", "dim")
+    return Cell(state, "warn")
+
+
+def _notes(services: Sequence[ServiceGlance], servers: Sequence[ServerGlance]) -> Iterable[Note]:
+    for service in services:
+        yield from _service_notes(service)
+    for server in servers:
+        yield from _server_notes(server)
+
+
+def _service_notes(service: ServiceGlance) -> Iterable[Note]:
+    rollout = service.rollout
+    if rollout is not None:
+        last = f", last step about {ago(rollout.last_seconds)} ago" if rollout.last_seconds is not None else ""
+        text = f"{rollout.strategy} to {rollout.revision[:7]} is {rollout.phase}{last}: {rollout.cause}"
+        yield Note(service.service, text, "warn", rollout.waits_for)
+    if service.refused is not None:
+        refused = service.refused
+        words = f"{refused.revision[:7]}{_quoted(refused.subject)} was refused: {refused.reason}"
+        again = f"To try it again as it is, on one of its servers: reconcile retry {service.service}"
+        yield Note(service.service, f"{words}. {again}", "bad", refused.log[-LOG_LINES:])
+    elif service.held is not None:
+        yield Note(service.service, f"held back: {service.held}", "warn")
+    if service.words:
+        yield Note(service.service, "not as decided", "warn", service.words)
+
+
+def _server_notes(server: ServerGlance) -> Iterable[Note]:
+    lines = [*([_behind(server.behind)] if server.behind is not None else []), *server.words]
+    if lines:
+        yield Note(server.server, "", "warn", (*lines, *server.remarks))
+    elif server.remarks:
+        yield Note(server.server, "; ".join(server.remarks), "plain")
+
+
+def _behind(behind: Behind) -> str:
+    """What it lacks, since which commit."""
+    last = f"the last was {behind.last}" if behind.last is not None else "none of this epoch"
+    what = "has seen it and does not serve" if behind.seen else "has not seen"
+    since = f", which it could have since {_at(behind.since)}" if behind.since is not None else ""
+    return f"{what} generation {behind.current} ({last}){since}"
+
+
+def _at(moment: Moment) -> str:
+    return f"{moment.iso[:19].replace('T', ' ')} ({moment.commit[:7]} by {moment.by})"
+
+
+def _places(service: ServiceGlance) -> Table:
+    """Every instance of one service and what its server says."""
+    rows = []
+    for place in service.places:
+        replica = f" ({place.replica})" if place.replica > 1 else ""
+        says = Cell(place.phase or "nothing", "plain" if place.phase in ("live", "ready", "kept") else "warn")
+        rows.append((Cell(place.server, "strong"), Cell(place.zone or "?"), Cell(f"{place.slot}{replica}"), Cell(place.role), says))
+    return Table(("server", "zone", "slot", "by the decision", "its server says"), tuple(rows))
+
+
+def _quoted(subject: str) -> str:
+    return f' "{subject}"' if subject else ""
