@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from reconciler.engine.ports import DockerPort, GitPort, JobsPort
 from reconciler.errors import ReconcilerError, Transient
@@ -12,8 +13,16 @@ from reconciler.model.observed import Image, ImageState
 JOB = "image:"
 
 
+@dataclass(frozen=True)
+class Found:
+    """An image that is here; `unasked` says why its registry could not tell what the tag means now."""
+
+    image: Image
+    unasked: str | None = None
+
+
 class Images:
-    """Images by the reference that was asked for. What is present is not asked for again until something says it is not."""
+    """Images by the reference that was asked for. The next rollout asks again, and so does who finds one gone."""
 
     def __init__(self, docker: DockerPort, git: GitPort, jobs: JobsPort) -> None:
         self._docker = docker
@@ -39,8 +48,10 @@ class Images:
 
     def finished(self, reference: str, result: object) -> None:
         """Take the result of a job."""
-        if isinstance(result, Image):
-            self._states[reference] = ImageState(status="present", image=result)
+        if isinstance(result, Found):
+            self._states[reference] = ImageState(
+                status="present", image=result.image, attempt=self._states[reference].attempt, unasked=result.unasked
+            )
             return
         transient = not isinstance(result, ReconcilerError) or isinstance(result, Transient)
         lines = tuple(str(result).splitlines())
@@ -61,14 +72,29 @@ class Images:
             if state is not None and state.status == "present":
                 del self._states[known]
 
-    def _bring(self, action: PrepareImage) -> Image:
-        found = self._docker.image(action.reference)
-        if found is not None:
-            return found
+    def _bring(self, action: PrepareImage) -> Found:
+        here = self._docker.image(action.reference)
         if action.build is None:
-            return self._docker.pull(action.reference)
-        self._docker.build(action.reference, self._git.context(action.build), action.build.dockerfile)
-        built = self._docker.image(action.reference)
-        if built is None:
+            return self._tagged(action, here)
+        if here is None:
+            self._docker.build(action.reference, self._git.context(action.build), action.build.dockerfile)
+            here = self._docker.image(action.reference)
+        if here is None:
             raise Transient(f"image {action.reference} was built and is not there")
-        return built
+        return Found(here)
+
+    def _tagged(self, action: PrepareImage, here: Image | None) -> Found:
+        """A rollout asks the registry what its tag means now, unless the image never came from one."""
+        if here is not None and not (action.attempt and _came_from_registry(here) and "@" not in action.reference):
+            return Found(here)
+        try:
+            return Found(self._docker.pull(action.reference))
+        except Transient as error:
+            if here is None:
+                raise
+            # A revert has to work while the registry is away.
+            return Found(here, str(error))
+
+
+def _came_from_registry(image: Image) -> bool:
+    return "@" in image.reference

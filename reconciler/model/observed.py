@@ -60,10 +60,11 @@ class ImageState(Model):
     status: ImageStatus
     image: Image | None = None
     error: str | None = None
-    attempt: str = ""  # `PrepareImage.attempt` of the last try: a failure counts for the attempt that it belongs to
+    attempt: str = ""  # `PrepareImage.attempt` of the last try: what came of it counts for that attempt
     failures: int = 0  # in a row, within the attempt, for the back-off
     transient: bool = True
     log: tuple[str, ...] = ()
+    unasked: str | None = None  # present, but its registry could not be asked what the tag means now
 
 
 class Gate(Model):

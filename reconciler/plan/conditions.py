@@ -36,6 +36,10 @@ def conditions(
         yield Condition(type="ConfigValid", status=False, reason="InvalidConfig", message=text, service=name, revision=revision)
     yield from _nginx_conditions(desired, cluster, observed, intended)
     yield from _masks(desired, cluster, observed, intended, elapsed)
+    for reference, image in sorted(observed.images.items()):
+        if image.unasked is not None:
+            text = f"{reference}: what it means now could not be asked, so what was here already is used: {image.unasked}"
+            yield Condition(type="Warning", status=True, reason="RegistryAway", message=text)
     for name, text in sorted(observed.warnings.items()):
         yield Condition(type="Warning", status=True, reason="Warning", message=text, service=name)
     for name, (port, holder) in host_collisions(cluster, observed).items() if cluster is not None and site.host_listener else ():

@@ -100,6 +100,11 @@ def other_attempt(image: ImageState, attempt: str) -> bool:
     return bool(attempt and image.attempt) and image.attempt != attempt
 
 
+def settled_image(image: ImageState | None, attempt: str) -> bool:
+    """Whether the image is here, and for a rollout (`attempt` not empty) was asked for by it: a tag may mean something else now."""
+    return image is not None and image.status == "present" and (not attempt or image.attempt == attempt)
+
+
 def current(cluster: ClusterState | None, reports: Mapping[str, Report], observed: Observed) -> frozenset[str]:
     """Every fact that holds now, for the engine to keep the time of (`signalled` is the engine's own: it did it)."""
     return frozenset(_current(cluster, reports, observed))

@@ -77,10 +77,11 @@ def bring_about(here: Here, want: Wanted) -> list[Action]:
 def image_action(here: Here, reference: str, build: object, cause: str, attempt: str = "") -> list[Action] | None:
     """None when the image is there; else what to do for it now (nothing while it is being prepared or has just failed).
 
-    attempt: the rollout that needs it (`facts.attempt`), if one does; what failed for another one is tried at once for this.
+    attempt: the rollout that needs it (`facts.attempt`), if one does; what failed for another one is tried at once for this, and
+    what a tag meant for another one is found out anew.
     """
     state = here.observed.images.get(reference)
-    if state is not None and state.status == "present":
+    if facts.settled_image(state, "" if build is not None else attempt):
         return None
     if state is not None and state.status == "preparing":
         return []

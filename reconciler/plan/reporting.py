@@ -166,9 +166,20 @@ def _gated(want: Wanted, application: Container | None, observed: Observed) -> I
 
 
 def _ended_with_the_machine(application: Container, observed: Observed) -> bool:
-    """Whether it is no fault of the version: Docker gives 255 to what ended with it or with the machine, never to one alone."""
+    """Whether its end may be no fault of the version, but of a stopped Docker or machine.
+
+    Docker gives 255 to what ended with it, never to one alone. A stop in good order ends a pair's sidecar too; an instance without
+    one is only known by the codes of a signal that was handled (0) or not (143, 137), which its own fault can have as well: see
+    `staging.ATTEMPTS`.
+    """
+    if application.running:
+        return False
     others = [c for c in observed.containers if c.id != application.id and not c.running]
-    return not application.running and application.exit_code == 255 and any(c.exit_code == 255 for c in others)
+    if application.exit_code == 255 and any(c.exit_code == 255 for c in others):
+        return True
+    if application.namespace_of is not None:
+        return any(c.id == application.namespace_of for c in others)
+    return application.exit_code in (0, 137, 143)
 
 
 def _image_phase(base: InstanceReport, reference: str, observed: Observed, key: ServiceKey, state: ServiceState) -> InstanceReport:
@@ -192,7 +203,8 @@ def _prepared(backend: Backend, state: ServiceState, reference: str, observed: O
     if missing:
         why = f"secrets are missing on this server: {', '.join(missing)}"
         return base.model_copy(update={"phase": "waiting", "reason": why})
-    if image is not None and image.status == "present" and image.image is not None:
+    attempt = facts.attempt(instance.service, rollout) if rollout is None or not rollout.image else ""
+    if facts.settled_image(image, attempt) and image is not None and image.image is not None:
         return base.model_copy(update={"phase": "ready", "image": image.image.reference})
     return _image_phase(base, reference, observed, instance.service, state)
 
@@ -262,7 +274,7 @@ def _base(instance: InstanceKey, spec: str, rollout: str | None) -> InstanceRepo
 
 def _image(want: Wanted, application: Container, observed: Observed) -> str | None:
     state = observed.images.get(want.image)
-    if state is not None and state.image is not None:
+    if state is not None and state.image is not None and state.image.id == application.image_id:
         return state.image.reference
     return application.image_id or None
 

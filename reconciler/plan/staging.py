@@ -12,6 +12,9 @@ from reconciler.plan.recreate import next_turn, turns
 from reconciler.plan.step import SIDECAR_CAUSE, Context, Step, abort, waited_for, waits
 from reconciler.plan.votes import Tally, tally
 
+ATTEMPTS = 4
+"""So often a version may end as if the machine had been stopped; then it is the version."""
+
 
 def staging(context: Context, key: ServiceKey, want: DesiredService, state: ServiceState, rollout: Rollout) -> Step:
     """The ladder of a rollout whose new instances have no traffic yet."""
@@ -99,7 +102,7 @@ def _switch(context: Context, want: DesiredService, state: ServiceState, rollout
 def _failed(state: ServiceState, rollout: Rollout, votes: Tally) -> Step:
     backend, entry = next((pair for pair in votes.failed if not pair[1].transient), votes.failed[0])
     why = f"{backend.server}: {entry.reason or 'health check failed'}"
-    if entry.transient:
+    if entry.transient and state.retries + 1 < ATTEMPTS:
         return abort(state, rollout, why, again=True)
     return _rejected(state, rollout, why, entry.log)
 

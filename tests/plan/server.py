@@ -6,8 +6,10 @@ from dataclasses import dataclass, field
 
 from reconciler.model.action import Action
 from reconciler.model.observed import Elapsed, NginxState, Observed
+from reconciler.model.report import InstanceReport
 from reconciler.plan.nginxes import Intended, configs
 from reconciler.plan.planner import plan
+from reconciler.plan.reporting import report
 from tests.plan.build import Story
 from tests.plan.machine import Box, Machine, fingerprint, make
 
@@ -39,6 +41,15 @@ class Server:
         observed = self.observe()
         elapsed = Elapsed(seconds=self.elapsed)
         return plan(self.story.want, self.story.cluster, observed, elapsed, self.machine.site, self.intended(observed))
+
+    def says(self) -> dict[str, InstanceReport]:
+        """What it reports of its slots, by slot."""
+        observed = self.observe()
+        made = report(
+            self.story.want, self.story.cluster, observed, self.machine.site, self.intended(observed), None,
+            identity="a", program="1", elapsed=Elapsed(),
+        )  # fmt: skip
+        return {entry.slot: entry for entry in made.instances}
 
     def kinds(self) -> list[str]:
         """The kinds of a pass's actions, in order."""

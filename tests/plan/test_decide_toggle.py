@@ -6,6 +6,7 @@ import pytest
 
 from reconciler.model.report import Report, Serving
 from reconciler.plan import facts
+from reconciler.plan.staging import ATTEMPTS
 from reconciler.plan.step import retry_wish
 from tests.plan.build import Story, desired, service, story
 
@@ -112,6 +113,18 @@ def test_a_transient_failure_is_tried_again_with_a_new_identity_after_the_back_o
     told.decide()
     told.decide()
     assert "trying again after 20 s" in (told.state().held or "")
+
+
+def test_what_ends_every_time_as_if_the_machine_had_been_stopped_is_rejected_in_the_end() -> None:
+    told = staged()
+    for attempt in range(1, ATTEMPTS + 1):
+        rollout = told.state().rollout
+        assert rollout is not None and (rollout.attempt, rollout.phase) == (attempt, "staging")
+        told.reports["a"] = told.report("a", "failed", transient=True)
+        told.decide()
+        told.elapsed = {facts.aborted("shop/prod/web", rollout): 300.0}
+        told.decide()
+    assert told.phase() == "aborted" and told.state().rejected is not None
 
 
 def test_not_being_ready_in_time_is_transient() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from reconciler.model.action import PrepareImage, RemoveInstance, StartContainer, StartInstance
-from reconciler.model.observed import Elapsed, Gate, ImageState
+from reconciler.model.observed import Elapsed, Gate, Image, ImageState
 from reconciler.plan import facts
 from reconciler.plan.planner import stalls
 from reconciler.ports import host_port
@@ -13,6 +13,9 @@ from tests.plan.build import key, service, story
 from tests.plan.server import Server
 
 WEB = key().instance("primary")
+
+
+IMAGE = Image(id="sha256:1", reference="registry.example/web@sha256:1")
 
 
 def server(*, sidecar: bool = True) -> Server:
@@ -128,6 +131,9 @@ def test_nothing_is_stopped_before_the_image_is_there() -> None:
         (ImageState(status="failed", transient=False), 100.0, False),
         (ImageState(status="failed", transient=False, attempt="shop/prod/web@0000002/1"), 100.0, False),
         (ImageState(status="failed", transient=False, attempt="shop/prod/web@0000001/1"), 1.0, True),
+        (ImageState(status="present", image=IMAGE, attempt="shop/prod/web@0000002/1"), 100.0, False),
+        (ImageState(status="present", image=IMAGE, attempt="shop/prod/web@0000001/1"), 0.0, True),
+        (ImageState(status="present", image=IMAGE), 0.0, True),
     ],
 )
 def test_an_image_is_asked_for_when_that_may_help(state: ImageState, since: float, asked: bool) -> None:
@@ -142,6 +148,27 @@ def test_missing_secrets_start_nothing() -> None:
     there.carry_out()
     there.overrides["missing_secrets"] = {"shop/prod/web": ("password",)}
     assert there.plan() == ()
+
+
+@pytest.mark.parametrize(
+    ("code", "sidecar", "with_its_sidecar", "passing"),
+    [(0, True, True, True), (7, True, True, True), (137, True, False, False), (137, False, False, True), (7, False, False, False)],
+)
+def test_a_staged_instance_that_a_reboot_ended_has_not_failed_for_good(
+    code: int, sidecar: bool, with_its_sidecar: bool, passing: bool
+) -> None:
+    """FAULTS 15. With a sidecar that is gone too, or without one by a code that a stop has."""
+    there = staging(sidecar=sidecar)
+    there.carry_out()
+    there.carry_out()
+    box = there.box("shop_prod_web_secondary")
+    there.stop(box.plan.name)
+    box.exit_code = code
+    if with_its_sidecar:
+        there.stop(f"{box.plan.name}_sidecar")
+    there.overrides["gates"] = {box.id: Gate(state="failed", error=f"exited with code {code}")}
+    entry = there.says()["secondary"]
+    assert (entry.phase, entry.transient) == ("failed", passing)
 
 
 def test_a_failed_gate_is_left_for_the_decision() -> None:

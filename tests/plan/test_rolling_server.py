@@ -6,11 +6,9 @@ import pytest
 
 from reconciler.model.action import StartContainer
 from reconciler.model.desired import Rolling
-from reconciler.model.observed import Elapsed, Gate
-from reconciler.model.report import InstanceReport
+from reconciler.model.observed import Gate
 from reconciler.plan import facts
 from reconciler.plan.gates import gate_targets
-from reconciler.plan.reporting import report
 from tests.plan.build import service, story
 from tests.plan.server import Server
 
@@ -37,20 +35,10 @@ def good(there: Server) -> None:
     there.overrides["gates"] = {there.box(SECONDARY).id: Gate(state="passed", after=2.0)}
 
 
-def says(there: Server) -> dict[str, InstanceReport]:
-    """What the server reports of its slots."""
-    observed = there.observe()
-    made = report(
-        there.story.want, there.story.cluster, observed, there.machine.site, there.intended(observed), None,
-        identity="a", program="1", elapsed=Elapsed(),
-    )  # fmt: skip
-    return {entry.slot: entry for entry in made.instances}
-
-
 def test_both_slots_run_while_the_new_one_soaks() -> None:
     there = soaking()
     assert there.plan() == ()
-    found = says(there)
+    found = there.says()
     assert (found["primary"].phase, found["secondary"].phase) == ("kept", "live")
     assert (found["primary"].spec, found["secondary"].spec) == ("x1", "x2")
 
@@ -60,7 +48,7 @@ def test_what_is_kept_is_brought_back_when_it_ends() -> None:
     there.stop("shop_prod_web")
     (start,) = there.plan()
     assert isinstance(start, StartContainer) and start.name == "shop_prod_web"
-    entry = says(there)["primary"]
+    entry = there.says()["primary"]
     assert (entry.phase, entry.reason) == ("starting", "exited with code None")
     observed = there.observe()
     assert facts.down(next(c.instance for c in observed.containers if c.name == "shop_prod_web" and c.instance)) in facts.current(
@@ -85,7 +73,7 @@ def test_a_switched_instance_that_ends_is_a_failure_and_is_left_for_the_decision
     there = soaking()
     there.stop(SECONDARY, status)
     there.overrides["gates"] = {there.box(SECONDARY).id: Gate(state="failed", error="gone", log=("last words",))}
-    entry = says(there)["secondary"]
+    entry = there.says()["secondary"]
     assert (entry.phase, entry.transient, entry.log) == ("failed", False, ("last words",))
     assert (entry.reason or "").startswith(f"switched, then {status}")
     assert there.plan() == ()
@@ -94,13 +82,13 @@ def test_a_switched_instance_that_ends_is_a_failure_and_is_left_for_the_decision
 def test_a_switched_instance_that_fails_its_probes_is_a_failure() -> None:
     there = soaking()
     there.overrides["gates"] = {there.box(SECONDARY).id: Gate(state="failed", error="status 500")}
-    assert says(there)["secondary"].reason == "switched, then unhealthy: status 500"
+    assert there.says()["secondary"].reason == "switched, then unhealthy: status 500"
 
 
 def test_a_daemon_that_was_restarted_says_nothing_bad_of_what_it_has_not_probed_yet() -> None:
     there = soaking()
     there.overrides["gates"] = {}
-    assert says(there)["secondary"].phase == "starting"
+    assert there.says()["secondary"].phase == "starting"
 
 
 def test_a_machine_that_lost_its_power_is_no_failure_of_the_version() -> None:
@@ -108,13 +96,13 @@ def test_a_machine_that_lost_its_power_is_no_failure_of_the_version() -> None:
     for name in ("shop_prod_web", SECONDARY):
         there.stop(name)
         there.box(name).exit_code = 255
-    assert says(there)["secondary"].phase == "starting"
+    assert there.says()["secondary"].phase == "starting"
 
 
 def test_an_instance_removed_by_hand_is_put_back_and_holds_up_the_line() -> None:
     there = soaking()
     there.remove(SECONDARY)
-    assert says(there)["secondary"].phase == "starting"
+    assert there.says()["secondary"].phase == "starting"
     assert [action.kind for action in there.carry_out()] == ["prepare_image"]  # the very bytes, once more
     assert [action.kind for action in there.plan()] == ["start_instance"]
 
