@@ -16,6 +16,7 @@ from reconciler.model.site import Site
 from reconciler.plan import containers, facts
 from reconciler.plan.addresses import Pair, pair_for, subnet_for
 from reconciler.plan.routes import Reachable, sidecar_config
+from reconciler.plan.votes import pinned
 from reconciler.plan.wanted import Wanted, matches
 from reconciler.ports import SECONDARY_OFFSET, host_port
 
@@ -81,7 +82,7 @@ def image_action(here: Here, reference: str, build: object, cause: str, attempt:
     what a tag meant for another one is found out anew.
     """
     state = here.observed.images.get(reference)
-    if facts.settled_image(state, "" if build is not None else attempt):
+    if facts.settled_image(state, "" if build is not None or pinned(reference) else attempt):
         return None
     if state is not None and state.status == "preparing":
         return []
