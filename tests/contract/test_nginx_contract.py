@@ -11,7 +11,7 @@ import pytest
 
 from reconciler.model.routes import Listener, NginxConfig, Peer, Route, Upstream
 from reconciler.render.nginx import Rendered, render
-from tests.contract.nginx_beds import Answered, Bed, FakeBed, RealBed
+from tests.contract.nginx_beds import NAME, Answered, Bed, FakeBed, RealBed
 from tests.fakes.nginx import Refused
 from tests.integration.nginx_rig import variant
 
@@ -301,6 +301,38 @@ def test_one_unknown_name_among_known_ones_refuses_the_whole_text_and_the_old_on
     assert 'host not found in upstream "shop_prod_gone:80"' in (switched.state.error or "")
     assert (bed.state().loaded, bed.state().refused) == (before, wrong.fingerprint)
     assert bed.reached() == {"a"}
+
+
+def test_refusals_are_counted_until_one_is_loaded(bed: Bed) -> None:
+    a = bed.backend("a")
+    config = edge(bed, Way("web", peers=(a,)))
+    bed.start(config)
+    wrong = [render(edge(bed, Way("web", peers=(f"shop_prod_gone:{port}",)))) for port in (80, 81)]
+    assert [bed.switch(text).state.tries for text in (wrong[0], wrong[0], wrong[1])] == [1, 2, 3]
+    assert bed.state().refused == wrong[1].fingerprint
+    assert bed.switch(render(edge(bed, Way("web", peers=(a,)), shutdown=61.0))).loaded
+    assert (bed.state().tries, bed.state().refused) == (0, None)
+
+
+def test_the_file_of_a_refused_text_is_the_old_one_and_the_log_says_nothing_of_a_test(bed: Bed) -> None:
+    config = edge(bed, Way("web", peers=(bed.backend("a"),)))
+    bed.start(config)
+    wrong = render(edge(bed, Way("web", peers=("shop_prod_gone:80",))))
+    bed.switch(wrong)
+    assert render(config).fingerprint in (bed.adapter().read(NAME) or "")
+    assert bed.adapter().complaint(NAME) is None
+    bed.adapter().write(NAME, wrong.text)
+    assert wrong.fingerprint in (bed.adapter().read(NAME) or "")
+    assert bed.state().refused is None
+    bed.adapter().forget(NAME)
+    assert bed.adapter().read(NAME) is None
+
+
+def test_a_refused_start_has_left_its_complaint(bed: Bed) -> None:
+    config = edge(bed, Way("web", peers=("shop_prod_web:80",)))
+    with pytest.raises(Refused):
+        bed.start(config)
+    assert 'host not found in upstream "shop_prod_web:80"' in (bed.adapter().complaint(NAME) or "")
 
 
 def test_the_name_of_a_backup_has_to_resolve_too(bed: Bed) -> None:

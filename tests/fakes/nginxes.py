@@ -27,20 +27,30 @@ class Nginxes:
     spoiled: dict[str, str] = field(default_factory=dict)
     files: dict[str, str] = field(default_factory=dict)
     processes: dict[str, Process] = field(default_factory=dict)
-    _refused: dict[str, tuple[str, str]] = field(default_factory=dict)
+    complaints: dict[str, str] = field(default_factory=dict)
+    _refused: dict[str, tuple[str, str, int]] = field(default_factory=dict)
 
     # What a world does
 
     def start(self, name: str) -> None:
         """Its container starts. Raises Refused when nginx does not load its file: then the container exits with code 1."""
         self.processes.pop(name, None)
-        if name in self.spoiled:
-            raise Refused(self.spoiled[name])
-        self.processes[name] = Process(self.files[name], self.resolve(name))
+        try:
+            if name in self.spoiled:
+                raise Refused(self.spoiled[name])
+            self.processes[name] = Process(self.files[name], self.resolve(name))
+        except Refused as error:
+            self.complaints[name] = str(error)
+            raise
 
     def end(self, name: str) -> None:
-        """Its container is gone or exited."""
+        """Its container exited."""
         self.processes.pop(name, None)
+
+    def remove(self, name: str) -> None:
+        """Its container is gone, and its log with it."""
+        self.processes.pop(name, None)
+        self.complaints.pop(name, None)
 
     def hang_up(self, name: str) -> None:
         """Nothing but the HUP, as of a program that dies before it verifies. Raises Refused."""
@@ -53,22 +63,32 @@ class Nginxes:
     def write(self, name: str, text: str) -> None:
         """Put a configuration in place for an nginx that is not running yet."""
         self.files[name] = text
+        self._refused.pop(name, None)
 
     def forget(self, name: str) -> None:
         """Forget the configuration of an nginx whose container is gone."""
         self.files.pop(name, None)
         self._refused.pop(name, None)
 
+    def read(self, name: str) -> str | None:
+        """The file that it loads when it is started; None when there is none."""
+        return self.files.get(name)
+
+    def complaint(self, name: str) -> str | None:
+        """The last line in a container's log in which nginx said why it refuses a configuration; a test says nothing there."""
+        return self.complaints.get(name)
+
     def state(self, name: str, pid: int, port: int) -> NginxState:
         """What is loaded, and what was refused last."""
         process = self.processes.get(name)
-        refused, error = self._refused.get(name, (None, None))
+        refused, error, tries = self._refused.get(name, (None, None, 0))
         return NginxState(
             name=name,
             loaded=process.loaded.fingerprint if process is not None else None,
             old_workers=process.shutting_down(self.clock()) if process is not None else 0,
             refused=refused,
             error=error,
+            tries=tries,
         )
 
     def version(self, name: str) -> tuple[int, int, int]:
@@ -96,7 +116,8 @@ class Nginxes:
             # The wait until no old worker accepts any more lies within the switch; the world's clock stands still meanwhile.
             process.reload(target.text, self.resolve(name), self.clock() - OVERLAP)
         except Refused as error:
-            self._refused[name] = (target.fingerprint, str(error))
+            tries = self._refused[name][2] if name in self._refused else 0
+            self._refused[name] = (target.fingerprint, str(error), tries + 1)
             return Switched(name, False, None, self.state(name, pid, target.port))
         self.files[name] = target.text
         self._refused.pop(name, None)
