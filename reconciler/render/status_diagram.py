@@ -18,6 +18,7 @@ _STYLES = (
     "  classDef staged fill:#fff3d1,stroke:#b07d12,color:#3d2b04,stroke-dasharray:4 3",
     "  classDef draining fill:#ececec,stroke:#8a8a8a,color:#444444,stroke-dasharray:2 3",
     "  classDef plain fill:#f6f8fa,stroke:#8a8a8a,color:#24292f",
+    "  classDef box fill:#ffffff,stroke:#8a8a8a,color:#24292f",
 )
 
 Entries = Sequence[tuple[str, ServiceState, Backend]]
@@ -30,12 +31,15 @@ def diagram(cluster: ClusterState, servers: Mapping[str, ServerEntry]) -> list[s
     zones: dict[str, list[str]] = {}
     for name in sorted({*servers, *cluster.members, *here}):
         zones.setdefault(servers[name].zone if name in servers else "", []).append(name)
-    lines = ["flowchart LR"]
+    lines, boxes = ["flowchart LR"], []
     for number, (zone, members) in enumerate(sorted(zones.items())):
         lines += [f"  subgraph z{number}[{label(f'zone {zone}' if zone else 'not in the inventory')}]", "    direction TB"]
         lines += _zone(f"z{number}", members, servers, here, fine=_fine(zones, here))
         lines.append("  end")
-    return [*lines, *_STYLES]
+        boxes.append(f"z{number}")
+        if _fine(zones, here) == "instances":
+            boxes += [f"z{number}s{place}" for place in range(len(members))]
+    return [*lines, *_STYLES, *([f"  class {','.join(boxes)} box"] if boxes else [])]
 
 
 def _fine(zones: Mapping[str, Sequence[str]], here: Mapping[str, Entries]) -> Literal["instances", "servers", "zones"]:

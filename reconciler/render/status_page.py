@@ -33,7 +33,8 @@ def status_page(cluster: ClusterState, servers: Mapping[str, ServerEntry] | None
     if cluster.brake:
         lines += [f"**Brake:** {markdown(cluster.brake)}", ""]
     lines += ["| service | live | on | last change | note |", "|---|---|---|---|---|"]
-    lines += [_row(name, state, inventory) for name, state in sorted(cluster.services.items())]
+    services = sorted(cluster.services.items(), key=lambda item: (_settled(item[1]), item[0]))  # first what needs a look
+    lines += [_row(name, state, inventory) for name, state in services]
     lines += ["", "| zone | server | part | instances |", "|---|---|---|---|"]
     lines += _servers(cluster, inventory)
     lines += ["", "```mermaid", *diagram(cluster, inventory), "```", ""]
@@ -45,12 +46,21 @@ def status_page(cluster: ClusterState, servers: Mapping[str, ServerEntry] | None
 
 
 def _verdict(cluster: ClusterState) -> str:
-    under_way = [s for s in cluster.services.values() if s.rollout is not None and s.rollout.phase not in ENDED]
-    amiss = [s for s in cluster.services.values() if s not in under_way and (s.held or s.rejected or s.live is None)]
-    if not under_way and not amiss:
+    amiss = [state for state in cluster.services.values() if not _settled(state)]
+    if not amiss:
         return "Everything that is desired is live."
-    parts = [(len(under_way), "rolling out"), (len(amiss), "held back or refused")]
-    return f"Of {len(cluster.services)} services " + ", ".join(f"{count} {what}" for count, what in parts if count) + "."
+    under_way = sum(_under_way(state) for state in amiss)
+    parts = [(under_way, "rolling out"), (len(amiss) - under_way, "held back or refused")]
+    told = ", ".join(f"{count} {what}" for count, what in parts if count)
+    return f"{len(cluster.services)} service{'' if len(cluster.services) == 1 else 's'}: {told}."
+
+
+def _under_way(state: ServiceState) -> bool:
+    return state.rollout is not None and state.rollout.phase not in ENDED
+
+
+def _settled(state: ServiceState) -> bool:
+    return not (_under_way(state) or state.held or state.rejected) and state.live is not None
 
 
 def _row(name: str, state: ServiceState, inventory: Mapping[str, ServerEntry]) -> str:

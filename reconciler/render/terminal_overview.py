@@ -48,7 +48,7 @@ def pages(found: Overview, *, everything: bool, service: str | None = None) -> t
 
 
 def ago(seconds: int | None) -> str:
-    """`42 s`, `12 min`, `3 h 5 min`, `4 days`."""
+    """`42 s`, `12 min`, `5 h`, `4 days`."""
     if seconds is None:
         return "unknown"
     if seconds < 120:
@@ -56,7 +56,7 @@ def ago(seconds: int | None) -> str:
     if seconds < 2 * 3600:
         return f"{seconds // 60} min"
     if seconds < 48 * 3600:
-        return f"{seconds // 3600} h" + (f" {seconds % 3600 // 60} min" if seconds % 3600 >= 60 else "")
+        return f"{seconds // 3600} h"
     return f"{seconds // 86400} days"
 
 
@@ -203,8 +203,8 @@ def _service_notes(service: ServiceGlance) -> Iterable[Note]:
     rollout = service.rollout
     if rollout is not None:
         last = f", last step about {ago(rollout.last_seconds)} ago" if rollout.last_seconds is not None else ""
-        text = f"{rollout.strategy} to {rollout.revision[:7]} is {rollout.phase}{last}: {rollout.cause}"
-        yield Note(service.service, text, "warn", rollout.waits_for)
+        cause = f"{rollout.strategy} to {rollout.revision[:7]}{last}: {rollout.cause}"
+        yield Note(service.service, f"{rollout.phase}, {'; '.join(rollout.waits_for)}", "warn", (cause,))
     if service.refused is not None:
         refused = service.refused
         words = f"{refused.revision[:7]}{_quoted(refused.subject)} was refused: {refused.reason}"
@@ -213,15 +213,15 @@ def _service_notes(service: ServiceGlance) -> Iterable[Note]:
     elif service.held is not None:
         yield Note(service.service, f"held back: {service.held}", "warn")
     if service.words:
-        yield Note(service.service, "not as decided", "warn", service.words)
+        yield Note(service.service, "; ".join(service.words), "warn")
 
 
 def _server_notes(server: ServerGlance) -> Iterable[Note]:
-    lines = [*([_behind(server.behind)] if server.behind is not None else []), *server.words]
-    if lines:
-        yield Note(server.server, "", "warn", (*lines, *server.remarks))
+    told = [*([_behind(server.behind)] if server.behind is not None else []), *server.words]
+    if told:
+        yield Note(server.server, told[0], "warn", (*told[1:], *server.remarks))
     elif server.remarks:
-        yield Note(server.server, "; ".join(server.remarks), "plain")
+        yield Note(server.server, "; ".join(server.remarks))
 
 
 def _behind(behind: Behind) -> str:

@@ -81,7 +81,7 @@ def test_zones_servers_versions_and_the_rollout_are_on_the_page() -> None:
     page = status_page(decided(switching()), SERVERS, Revision(sha="2".rjust(7, "0") + "0" * 33, subject="commit 2"))
     assert "| shop/prod/web | `0000002` | a secondary, b secondary | switching 0000002/1: " in page
     assert "| ams1 | b | member, drained | shop/prod/web 0000001 primary draining, shop/prod/web 0000002 secondary |" in page
-    assert "(commit 2), generation" in page and "Of 1 services 1 rolling out." in page
+    assert "(commit 2), generation" in page and "1 service: 1 rolling out." in page
 
 
 def test_the_diagram_groups_by_zone_and_leads_from_the_old_slot_to_the_new_one() -> None:
@@ -144,7 +144,7 @@ def test_a_name_that_only_a_hand_could_have_written_does_nothing_in_the_diagram(
     )
     shape = re.compile(
         r'flowchart LR|  subgraph z\d+\["[^"]*"\]|    direction TB|    subgraph \w+\["[^"]*"\]|    end|  end'
-        r'|      \w+\["[^"]*"\]:::\w+|    \w+ -\.-> \w+|  classDef \w+ [#\w:,. -]+'
+        r'|      \w+\["[^"]*"\]:::\w+|    \w+ -\.-> \w+|  classDef \w+ [#\w:,. -]+|  class [\w,]+ box'
     )
     assert [line for line in diagram(odd, {}) if not shape.fullmatch(line)] == []
 
