@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from reconciler.commands.invocation import Invocation
@@ -108,9 +108,14 @@ def remote(settings: Settings) -> Iterator[Reading]:
 
 @contextmanager
 def cloned(settings: Settings) -> Iterator[GitRepository]:
-    """A clone, still empty, that is gone afterwards. Raises Transient."""
+    """A clone, still empty, that is gone afterwards. Raises Transient.
+
+    Where the settings name no key and no token, the repository is reached as `git` reaches it for whoever runs this.
+    """
+    own = (settings.ssh_key, settings.known_hosts, settings.token_file, settings.token_env, settings.ca_file)
+    options = replace(git_settings(settings), personal=not any(own))
     with tempfile.TemporaryDirectory(prefix="reconcile-") as directory:
-        git = GitRepository(Path(directory) / "repo.git", git_settings(settings))
+        git = GitRepository(Path(directory) / "repo.git", options)
         git.open()
         yield git
 

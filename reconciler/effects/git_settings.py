@@ -1,7 +1,7 @@
 """What the Git adapter has to be told, and the environment in which every git command runs.
 
-Nothing of the machine's or a user's Git configuration is read. Tokens travel in the environment (`GIT_CONFIG_*`), never in an
-argument, a URL or a file of the clone.
+Nothing of the machine's or a user's Git configuration is read, but for a person who only looks (`personal`). Tokens travel in the
+environment (`GIT_CONFIG_*`), never in an argument, a URL or a file of the clone.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ from reconciler.errors import Stalled, Transient
 
 _PASSED_ON = ("PATH", "http_proxy", "https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY", "no_proxy", "NO_PROXY",
               "SSL_CERT_FILE", "SSL_CERT_DIR", "SSH_AUTH_SOCK")  # fmt: skip
+_PERSONAL = ("GIT_SSH_COMMAND", "GIT_SSH", "GIT_SSH_VARIANT", "GIT_CONFIG_GLOBAL", "GIT_CONFIG_SYSTEM", "GIT_SSL_CAINFO",
+             "GIT_SSL_CAPATH", "GIT_PROXY_COMMAND")  # fmt: skip
 _SCHEMES = ("file", "git", "http", "https", "ssh")
 _SCP_LIKE = re.compile(r"^(?:[A-Za-z0-9_.][A-Za-z0-9_.-]*@)?[A-Za-z0-9_][A-Za-z0-9_.-]*:(?![:/])[^:]")
 _BRANCH = re.compile(r"^[A-Za-z0-9_](?:[A-Za-z0-9_.-]|/(?!/))*$")
@@ -60,6 +62,8 @@ class GitSettings:
 
     `token_file` is read at each use, so that a rotated token needs no restart; `token_env` names an environment variable instead.
     `status_*` default to the config remote's. `username` goes with the token. `status=False`: no status refs are fetched.
+    `personal`: remotes are reached as the person who runs this reaches them with git: their configuration, credential helpers, ssh
+    configuration and agent. Nobody is asked for anything.
     """
 
     url: str = field(repr=False)
@@ -81,6 +85,7 @@ class GitSettings:
     connect_timeout_s: int = 10
     max_tree_entries: int = 20_000
     max_blob_bytes: int = 4 * 1024 * 1024
+    personal: bool = False
 
     def __post_init__(self) -> None:
         for name in (self.branch, f"{self.status_branch_prefix}x"):
@@ -118,12 +123,13 @@ class GitSettings:
 
 def environment(settings: GitSettings, clone: Path, remote: Remote | None) -> dict[str, str]:
     """The whole environment of a git command that works in `clone` and, unless None, talks to `remote`."""
+    personal = settings.personal and remote is not None
     entries = [
         ("core.hooksPath", os.devnull),
         ("core.fsync", "objects,reference"),
         ("gc.auto", "0"),
         ("maintenance.auto", "false"),
-        ("credential.helper", ""),
+        *([] if personal else [("credential.helper", "")]),
         ("protocol.version", "2"),
         ("protocol.ext.allow", "never"),
         ("submodule.recurse", "false"),
@@ -133,28 +139,30 @@ def environment(settings: GitSettings, clone: Path, remote: Remote | None) -> di
         ("http.lowSpeedLimit", "1"),
         ("http.lowSpeedTime", "30"),
     ]
-    passed = {name: value for name in _PASSED_ON if (value := os.environ.get(name))}
+    if personal:
+        passed = {name: value for name, value in os.environ.items() if not name.startswith("GIT_") or name in _PERSONAL}
+    else:
+        passed = {name: value for name in _PASSED_ON if (value := os.environ.get(name))}
+        passed |= {"GIT_CONFIG_NOSYSTEM": "1", "GIT_CONFIG_GLOBAL": os.devnull, "HOME": str(clone)}
     if remote is not None:
         if remote.ca_file is not None:
             entries.append(("http.sslCAInfo", str(remote.ca_file)))
         if (header := remote.header()) is not None:
             entries.append(header)
-        passed["GIT_SSH_COMMAND"] = _ssh_command(settings, remote)
-        passed["GIT_SSH_VARIANT"] = "ssh"
+        if not personal:
+            passed["GIT_SSH_COMMAND"] = _ssh_command(settings, remote)
+            passed["GIT_SSH_VARIANT"] = "ssh"
     for index, (key, value) in enumerate(entries):
         passed[f"GIT_CONFIG_KEY_{index}"] = key
         passed[f"GIT_CONFIG_VALUE_{index}"] = value
     return passed | {
         "GIT_CONFIG_COUNT": str(len(entries)),
-        "GIT_CONFIG_NOSYSTEM": "1",
-        "GIT_CONFIG_GLOBAL": os.devnull,
         "GIT_DIR": str(clone),
         "GIT_ALLOW_PROTOCOL": ":".join(_SCHEMES),
         "GIT_TERMINAL_PROMPT": "0",
         "GIT_ASKPASS": "",
         "GIT_NO_LAZY_FETCH": "1",
         "GIT_NO_REPLACE_OBJECTS": "1",
-        "HOME": str(clone),
         "LC_ALL": "C",
         OWNER_VARIABLE: str(clone),
     }

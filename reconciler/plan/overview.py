@@ -164,9 +164,10 @@ def _instance(entry: InstanceReport) -> str:
 def _remarks(name: str, part: Part, report: Report | None, cluster: ClusterState | None, facts: Facts) -> Iterable[str]:
     """What is worth knowing and in order."""
     entry = (facts.servers or {}).get(name)
-    backends = [b for s in cluster.services.values() for b in s.backends if b.server == name] if cluster is not None else []
+    services = cluster.services if cluster is not None else {}
+    left_there = sorted(key for key, state in services.items() if any(b.server == name for b in state.backends))
     if entry is not None and entry.state == "drained":
-        yield f"drained; {len(backends)} instances of the decision are still there" if backends else "drained, and empty"
+        yield f"drained; still there: {', '.join(left_there)}" if left_there else "drained, and empty"
     if part == "removed":
         left = len(report.instances) if report is not None else 0
         yield f"not in the inventory any more; {left} instances left" if left else f"gone; delete the branch status/{name}"

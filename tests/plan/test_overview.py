@@ -128,6 +128,8 @@ def test_a_drained_and_empty_server_is_in_order_and_says_so() -> None:
     found = seen(begun, servers=inventory)
     assert found.servers[1].remarks == ("drained, and empty",)
     assert found.in_order
+    full = seen(begun, servers={"a": ServerEntry(name="a", state="drained"), "b": ServerEntry(name="b")})
+    assert full.servers[0].remarks == ("drained; still there: shop/prod/web",)
 
 
 def test_a_server_that_left_the_inventory_is_told_with_the_branch_to_delete() -> None:
