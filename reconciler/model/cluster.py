@@ -88,6 +88,13 @@ class ServiceState(Tolerant):
     backends: tuple[Backend, ...] = ()
     retries: int = 0  # attempts after transient causes, reset by success
 
+    def revision_of(self, spec: str) -> str | None:
+        """The config revision for which instances of a spec were started; None when nothing in the decision says so."""
+        rollout = self.rollout
+        target = Live(spec=rollout.target, revision=rollout.revision) if rollout is not None else None
+        known = (self.live, target, self.previous, *self.others)
+        return next((at.revision for at in known if at is not None and at.spec == spec), None)
+
 
 class Decider(Tolerant):
     """Who made the decision, and with which program."""

@@ -118,13 +118,17 @@ class ServerGlance:
 
 @dataclass(frozen=True)
 class Place:
-    """One instance of a service by the decision. `phase`: what its server says of it, None when it says nothing."""
+    """One instance of a service by the decision. `revision`: the config commit it was started for, None when that is not known.
+
+    phase: what its server says of it, None when it says nothing.
+    """
 
     server: str
     zone: str | None
     slot: Slot
     replica: int
     role: str
+    revision: str | None
     phase: str | None
 
 

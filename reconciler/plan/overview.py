@@ -191,7 +191,7 @@ def _service(
         since=since,
         since_seconds=_ago(since.moment, now) if since is not None else None,
         places=tuple(
-            _place(name, b, reports.get(b.server), facts)
+            _place(name, state, b, reports.get(b.server), facts)
             for b in sorted(state.backends, key=lambda b: (b.role != "live", b.server, b.replica))
         ),
         rollout=_rollout(name, state, cluster, reports, facts, now) if cluster is not None else None,
@@ -204,11 +204,12 @@ def _service(
     )
 
 
-def _place(name: str, backend: Backend, report: Report | None, facts: Facts) -> Place:
+def _place(name: str, state: ServiceState, backend: Backend, report: Report | None, facts: Facts) -> Place:
     entry = _entry(name, backend, report)
     server = (facts.servers or {}).get(backend.server)
     phase = entry.phase if entry is not None else None
-    return Place(backend.server, server.zone if server else None, backend.slot, backend.replica, backend.role, phase)
+    revision = state.revision_of(backend.spec)
+    return Place(backend.server, server.zone if server else None, backend.slot, backend.replica, backend.role, revision, phase)
 
 
 def _entry(name: str, backend: Backend, report: Report | None) -> InstanceReport | None:

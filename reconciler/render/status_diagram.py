@@ -12,10 +12,11 @@ from reconciler.render.escaping import label
 
 BOXES_MOST = 48
 """Beyond this many instances each server is one box with numbers; beyond as many servers, each zone."""
-ROLES: tuple[Role, ...] = ("live", "staged", "draining")
+ROLES: tuple[Role, ...] = ("live", "staged", "kept", "draining")
 _STYLES = (
     "  classDef live fill:#dff3e3,stroke:#2f7d43,color:#10301a",
     "  classDef staged fill:#fff3d1,stroke:#b07d12,color:#3d2b04,stroke-dasharray:4 3",
+    "  classDef kept fill:#e6eefb,stroke:#4a6fa5,color:#16263d,stroke-dasharray:4 3",
     "  classDef draining fill:#ececec,stroke:#8a8a8a,color:#444444,stroke-dasharray:2 3",
     "  classDef plain fill:#f6f8fa,stroke:#8a8a8a,color:#24292f",
     "  classDef box fill:#ffffff,stroke:#8a8a8a,color:#24292f",
@@ -68,11 +69,8 @@ def _zone(
 
 def version(state: ServiceState, backend: Backend) -> str:
     """The config revision that an instance runs, short; the beginning of its digest where no revision is known for that."""
-    live, rollout, previous = state.live, state.rollout, state.previous
-    for at, spec in ((live, live and live.spec), (rollout, rollout and rollout.target), (previous, previous and previous.spec)):
-        if at is not None and spec == backend.spec:
-            return at.revision[:7]
-    return f"spec {backend.spec.removeprefix('sha256:')[:7]}"
+    revision = state.revision_of(backend.spec)
+    return revision[:7] if revision is not None else f"spec {backend.spec.removeprefix('sha256:')[:7]}"
 
 
 def by_server(cluster: ClusterState) -> Mapping[str, Entries]:
@@ -111,5 +109,5 @@ def _server(key: str, name: str, entry: ServerEntry | None, entries: Entries) ->
     yield "    end"
     for (service, replica_number, slot), (old, role_of_old) in nodes.items():
         new, role_of_new = nodes.get((service, replica_number, "secondary" if slot == "primary" else "primary"), ("", None))
-        if (role_of_old, role_of_new) in (("live", "staged"), ("draining", "live")):
+        if (role_of_old, role_of_new) in (("live", "staged"), ("kept", "live"), ("draining", "live")):
             yield f"    {old} -.-> {new}"

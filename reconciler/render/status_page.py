@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping
 
-from reconciler.model.cluster import ClusterState, ServiceState
+from reconciler.model.cluster import Backend, ClusterState, ServiceState
 from reconciler.model.desired import Revision, ServerEntry
 from reconciler.render.escaping import code, markdown
 from reconciler.render.status_diagram import Entries, by_server, counts, diagram, version
@@ -39,8 +39,8 @@ def status_page(cluster: ClusterState, servers: Mapping[str, ServerEntry] | None
     lines += _servers(cluster, inventory)
     lines += ["", "```mermaid", *diagram(cluster, inventory), "```", ""]
     lines += [
-        "Green has the traffic, yellow is staged and has none yet, grey is draining. The log of this branch says when and why; "
-        "`reconcile status --cluster --repo URL` adds what each server says of itself, and who is behind.",
+        "Green has the traffic, yellow is staged and has none yet, blue is kept as the way back, grey is draining. The log of this "
+        "branch says when and why; `reconcile status --cluster --repo URL` adds what each server says, and who is behind.",
     ]
     return "\n".join(lines) + "\n"
 
@@ -78,9 +78,16 @@ def _row(name: str, state: ServiceState, inventory: Mapping[str, ServerEntry]) -
 def _where(state: ServiceState, inventory: Mapping[str, ServerEntry]) -> str:
     live = [b for b in state.backends if b.role == "live"]
     if len(live) <= LISTED_MOST:
-        return ", ".join(f"{b.server} {b.slot}" + (f" ({b.replica})" if b.replica > 1 else "") for b in live) or "nowhere"
+        return ", ".join(_place(state, b) for b in live) or "nowhere"
     zones = Counter(inventory[name].zone if name in inventory else "no zone" for name in {b.server for b in live})
     return ", ".join(f"{zone}: {count} server{'' if count == 1 else 's'}" for zone, count in sorted(zones.items()))
+
+
+def _place(state: ServiceState, backend: Backend) -> str:
+    """Server and slot, with the version where it is another one than the service's."""
+    replica = f" ({backend.replica})" if backend.replica > 1 else ""
+    other = f" {version(state, backend)}" if state.live is not None and backend.spec != state.live.spec else ""
+    return f"{backend.server} {backend.slot}{replica}{other}"
 
 
 def _servers(cluster: ClusterState, inventory: Mapping[str, ServerEntry]) -> Iterable[str]:

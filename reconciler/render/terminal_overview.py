@@ -152,7 +152,9 @@ def _services(services: Sequence[ServiceGlance]) -> Table:
     rows = []
     for service in services:
         live = Cell(service.live[:7] if service.live else "nothing", "plain" if service.live else "warn")
-        rows.append((Cell(service.service, "strong"), live, Cell(_since(service)), Cell(where(service.places)), _is(service)))
+        rows.append(
+            (Cell(service.service, "strong"), live, Cell(_since(service)), Cell(where(service.places, service.live)), _is(service))
+        )
     return Table(("service", "live", "since", "on", "is"), tuple(rows))
 
 
@@ -162,23 +164,28 @@ def _since(service: ServiceGlance) -> str:
     return ("over " if service.since.at_least else "about ") + ago(service.since_seconds)
 
 
-def where(places: Sequence[Place]) -> str:
-    """Where the traffic goes: each instance, or, where there are many, how many servers in each zone."""
-    live = [place for place in places if place.role == "live"]
-    if not live:
-        return "nowhere"
-    if len(live) <= PLACES_LISTED:
-        return ", ".join(f"{p.server} {p.slot}" + (f" ({p.replica})" if p.replica > 1 else "") for p in live)
+def where(places: Sequence[Place], live: str | None) -> str:
+    """Where the traffic goes: each instance, or, where there are many, how many servers in each zone.
+
+    live: the service's revision; what runs another one is told with it.
+    """
+    found = [place for place in places if place.role == "live"]
+    others: dict[str, list[Place]] = {}
+    for place in found:
+        others.setdefault("" if place.revision == live else f" {(place.revision or 'unknown')[:7]}", []).append(place)
+    return ", ".join(_together(group) + version for version, group in sorted(others.items())) or "nowhere"
+
+
+def _together(places: Sequence[Place]) -> str:
+    if len(places) <= PLACES_LISTED:
+        return ", ".join(f"{p.server} {p.slot}" + (f" ({p.replica})" if p.replica > 1 else "") for p in places)
     zones: dict[str, set[str]] = {}
-    for place in live:
+    for place in places:
         zones.setdefault(place.zone or "?", set()).add(place.server)
-    servers = {place.server for place in live}
-    many = ", ".join(f"{zone} {len(names)}" for zone, names in sorted(zones.items()))
-    return (
-        f"{counted(len(servers), 'server')} ({many})"
-        if len(zones) > 1
-        else f"{counted(len(servers), 'server')} of {many.split()[0]}"
-    )
+    servers = counted(len({place.server for place in places}), "server")
+    if len(zones) == 1:
+        return f"{servers} of {next(iter(zones))}"
+    return f"{servers} ({', '.join(f'{zone} {len(names)}' for zone, names in sorted(zones.items()))})"
 
 
 def _is(service: ServiceGlance) -> Cell:
@@ -241,9 +248,11 @@ def _places(service: ServiceGlance) -> Table:
     rows = []
     for place in service.places:
         replica = f" ({place.replica})" if place.replica > 1 else ""
-        says = Cell(place.phase or "nothing", "plain" if place.phase in ("live", "ready", "kept") else "warn")
-        rows.append((Cell(place.server, "strong"), Cell(place.zone or "?"), Cell(f"{place.slot}{replica}"), Cell(place.role), says))
-    return Table(("server", "zone", "slot", "by the decision", "its server says"), tuple(rows))
+        role = Cell(place.role, "plain" if place.role == "live" else "dim")
+        says = Cell(place.phase or "nothing", "plain" if place.phase in (place.role, "ready") else "warn")
+        version = Cell((place.revision or "unknown")[:7])
+        rows.append((Cell(place.server, "strong"), Cell(place.zone or "?"), Cell(f"{place.slot}{replica}"), version, role, says))
+    return Table(("server", "zone", "slot", "version", "is", "its server says"), tuple(rows))
 
 
 def _quoted(subject: str) -> str:

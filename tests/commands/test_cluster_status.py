@@ -137,7 +137,7 @@ def test_a_refused_version_is_told_with_its_reason_and_how_to_try_again(fine: Cl
 def test_one_service_shows_every_place_and_what_its_server_says(fine: Clustered) -> None:
     told = glance(fine.remote, "web")
     rows = [line.split() for line in told.stdout.splitlines()]
-    assert ["c", "ams1", "primary", "live", "live"] in rows
+    assert ["c", "ams1", "primary", fine.story.want.revision.sha[:7], "live", "live"] in rows
     assert "shop/prod/api" not in told.stdout
     assert glance(fine.remote, "nope").exit_code == 1
 

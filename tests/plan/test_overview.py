@@ -5,10 +5,11 @@ from __future__ import annotations
 import pytest
 
 from reconciler.model.cluster import ClusterState
-from reconciler.model.desired import ServerEntry
+from reconciler.model.desired import Rolling, ServerEntry
 from reconciler.model.overview import Decided, Facts, Moment, Overview, Since, Tip
 from reconciler.model.report import Condition, Report
 from reconciler.plan.overview import overview
+from reconciler.render.terminal_overview import where
 from tests.plan.build import Story, service, story
 
 NOW = 10_000
@@ -171,6 +172,23 @@ def test_an_unreadable_report_is_told_as_it_is() -> None:
     del begun.reports["b"]
     found = seen(begun, unreadable={"b": "status/b: it is not YAML"})
     assert words(found) == ("status/b: it is not YAML",)
+
+
+def test_in_the_middle_of_a_line_each_place_has_the_revision_that_it_runs() -> None:
+    rolling = Rolling(soak=30.0)
+    begun = story(service(servers=BOTH, rolling=rolling), servers=BOTH)
+    begun.commit(service(digest="x2", servers=BOTH, rolling=rolling), revision=2).decide()
+    for _ in range(3):
+        begun.obey()
+        begun.decide()
+    begun.obey()
+    (web,) = seen(begun).services
+    assert {(p.server, p.revision[:7]) for p in web.places if p.role == "live" and p.revision} == {
+        ("a", "0000002"),
+        ("b", "0000001"),
+    }
+    assert web.rollout is not None and web.rollout.waits_for == ("soaking for 30 s on a (1 of 2 servers)",)
+    assert where(web.places, web.live) == "b primary, a secondary 0000002"
 
 
 def test_without_a_decision_reports_and_inventory_are_still_shown() -> None:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
 from reconciler.model.cluster import ClusterState
-from reconciler.model.desired import Revision, ServerEntry
+from reconciler.model.desired import Revision, Rolling, ServerEntry
 from reconciler.render.escaping import label, markdown
 from reconciler.render.messages import printable
 from reconciler.render.status_diagram import diagram
@@ -91,6 +91,20 @@ def test_the_diagram_groups_by_zone_and_leads_from_the_old_slot_to_the_new_one()
     old, new = re.findall(r"(z1s0i\d) -\.-> (z1s0i\d)", lines)[0]
     assert f'{old}["shop/prod/web<br/>0000001 primary, draining"]:::draining' in lines
     assert f'{new}["shop/prod/web<br/>0000002 secondary"]:::live' in lines
+
+
+def test_in_the_middle_of_a_line_both_versions_are_told_with_their_servers() -> None:
+    """DESIGN section 6: a rolling rollout has two versions live at once."""
+    told = story(service(servers=BOTH, rolling=Rolling(soak=30.0)), servers=BOTH)
+    told.commit(service(digest="x2", servers=BOTH, rolling=Rolling(soak=30.0)), revision=2).decide()
+    for _ in range(3):
+        told.obey()
+        told.decide()
+    assert told.phase() == "soaking"
+    page = status_page(decided(told), SERVERS)
+    assert "| shop/prod/web | `0000001` | b primary, a secondary 0000002 | soaking 0000002/1: " in page
+    lines = "\n".join(diagram(decided(told), SERVERS))
+    assert '["shop/prod/web<br/>0000001 primary, kept"]:::kept' in lines and lines.count("-.->") == 1
 
 
 def test_the_same_decision_gives_the_same_bytes_and_no_time_stands_in_it() -> None:
