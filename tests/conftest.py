@@ -7,11 +7,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from tests.remote import Remote
 from tests.waiting import eventually as _eventually
 
 WITHOUT_DOCKER = "--without-docker"
+# A machine that is busy elsewhere for two seconds is no failure of a pure function.
+settings.register_profile("any machine", deadline=None)
+settings.load_profile("any machine")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
