@@ -41,9 +41,9 @@ def steps(action: Action, render: Render) -> Iterator[Effect]:
         case RemoveInstance():
             for identity, name in zip_longest(action.ids, action.names, fillvalue=action.name):
                 yield e.Stop(container=identity, name=name, grace=action.grace)
-                if identity == action.ids[-1]:
+                if identity == action.ids[-1] and action.nginx is not None:
                     # Before its container goes: after that, nothing would tell a later run that the configuration is left over.
-                    yield e.ForgetConfig(name=f"{action.name}_sidecar")
+                    yield e.ForgetConfig(name=action.nginx)
                 yield e.Remove(container=identity)
         case StartNginx():
             yield from _start_nginx(action, render)

@@ -14,7 +14,7 @@ from reconciler.model.site import Site
 from reconciler.plan.masks import mask, masked
 from reconciler.plan.nginxes import Intended, configs
 from reconciler.plan.refusals import Settled, instance_addresses, leave_out, settle
-from reconciler.plan.routes import all_run
+from reconciler.plan.upstreams import all_run
 from reconciler.render.blame import unwritable
 from reconciler.render.nginx import Rendered, render
 

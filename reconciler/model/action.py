@@ -33,7 +33,8 @@ class PrepareImage(Model):
 class StartInstance(Model):
     """Create and start an instance: its sidecar first (with its configuration written before), then the application.
 
-    `replaces` are ids of containers in the way (crashed, half made, changed by hand), removed first.
+    `sidecar` None: it needs none, or the one that is there and whole stays. `replaces` are ids of containers in the way (crashed,
+    half made, changed by hand), removed first.
     """
 
     kind: Literal["start_instance"] = "start_instance"
@@ -67,11 +68,15 @@ class SignalInstance(Model):
 
 
 class RemoveInstance(Model):
-    """Stop (signal, grace, SIGKILL) and remove containers of ours, applications before sidecars. Never volumes."""
+    """Stop (signal, grace, SIGKILL) and remove containers of ours, applications before sidecars. Never volumes.
+
+    nginx: the container among them, or that was among them, whose configuration goes too; None when there is none.
+    """
 
     kind: Literal["remove_instance"] = "remove_instance"
     name: str
     ids: tuple[str, ...]
+    nginx: str | None = None
     names: tuple[str, ...] = ()  # of the containers, in the order of `ids`, for people
     grace: float
     cause: str

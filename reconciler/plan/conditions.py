@@ -13,8 +13,9 @@ from reconciler.model.site import Site
 from reconciler.plan import facts
 from reconciler.plan.masks import TOLD_AFTER
 from reconciler.plan.nginxes import Intended, stuck
-from reconciler.plan.routes import host_collisions, upstream_name
+from reconciler.plan.routes import host_collisions
 from reconciler.plan.step import SIDECAR_STUCK
+from reconciler.plan.upstreams import upstream_name
 from reconciler.plan.wanted import Wanted, wanted
 
 

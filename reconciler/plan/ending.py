@@ -105,5 +105,10 @@ def _remove(instance: InstanceKey, observed: Observed, grace: float, cause: str)
     found: list[Container] = [c for c in observed.containers if c.instance == instance]
     ordered = sorted(found, key=lambda c: c.labels.role != "application")
     return RemoveInstance(
-        name=instance.name, ids=tuple(c.id for c in ordered), names=tuple(c.name for c in ordered), grace=grace, cause=cause
+        name=instance.name,
+        ids=tuple(c.id for c in ordered),
+        names=tuple(c.name for c in ordered),
+        nginx=instance.sidecar,
+        grace=grace,
+        cause=cause,
     )

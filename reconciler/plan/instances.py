@@ -3,45 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 
 from reconciler.errors import Stalled
 from reconciler.model.action import Action, EnsureNetwork, PrepareImage, RestoreContainer, StartContainer, StartInstance
-from reconciler.model.cluster import ClusterState
 from reconciler.model.container import ContainerPlan, Labels, Publish
-from reconciler.model.desired import Desired, DesiredService
-from reconciler.model.identity import ServiceKey
-from reconciler.model.observed import Container, Elapsed, Observed
-from reconciler.model.site import Site
+from reconciler.model.desired import DesiredService
+from reconciler.model.observed import Container, Observed
 from reconciler.plan import containers, facts
-from reconciler.plan.addresses import Pair, pair_for, subnet_for
-from reconciler.plan.routes import Reachable, sidecar_config
+from reconciler.plan.addresses import subnet_for
+from reconciler.plan.allocations import Here, pair_of, ports_of
+from reconciler.plan.routes import sidecar_config
+from reconciler.plan.upstreams import Reachable
 from reconciler.plan.votes import pinned
 from reconciler.plan.wanted import Wanted, matches
-from reconciler.ports import SECONDARY_OFFSET, host_port
 
 HEAL_MOST = 60.0
-
-
-@dataclass
-class Allocations:
-    """What has been given out while one plan is made: subnets and pairs that Docker does not know of yet."""
-
-    networks: dict[str, str]
-    pairs: dict[tuple[ServiceKey, int], Pair] = field(default_factory=dict)
-    ports: dict[tuple[ServiceKey, int], tuple[int, int]] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Here:
-    """All that the ladder looks at besides the instance."""
-
-    desired: Desired
-    cluster: ClusterState
-    observed: Observed
-    elapsed: Elapsed
-    site: Site
-    allocations: Allocations
 
 
 def bring_about(here: Here, want: Wanted) -> list[Action]:
@@ -180,16 +156,20 @@ def _start(here: Here, want: Wanted, service: DesiredService, image: str, in_the
         here.allocations.networks[network] = subnet
         actions.append(EnsureNetwork(name=network, subnet=subnet, cause=cause))
     plans = _plans(here, want, service, image)
-    application = plans["application"]
+    application, side = plans["application"], plans["sidecar"]
     assert application is not None
+    there = next((c for c in in_the_way if c.labels.role == "sidecar"), None)
+    if there is not None and side is not None and _whole(here, want, there, side):
+        # Its namespace, its address and the connections through it outlive the application (DESIGN section 4, Sidecar).
+        in_the_way, side = [container for container in in_the_way if container is not there], None
     config = None
-    if service.spec.sidecar:
+    if side is not None:
         config = sidecar_config(Reachable(here.desired, here.cluster, here.observed), here.site, want.instance, service)
     actions.append(
         StartInstance(
             instance=want.instance,
             application=application,
-            sidecar=plans["sidecar"],
+            sidecar=side,
             sidecar_config=config,
             replaces=tuple(container.id for container in in_the_way),
             grace=service.drain.grace,
@@ -197,6 +177,17 @@ def _start(here: Here, want: Wanted, service: DesiredService, image: str, in_the
         )
     )
     return actions
+
+
+def _whole(here: Here, want: Wanted, side: Container, plan: ContainerPlan) -> bool:
+    """Whether a sidecar is as it would be made now, runs, and its nginx answers: then an application can be put into it."""
+    state = here.observed.nginx.get(side.name)
+    if side.status != "running" or side.drift or state is None or state.loaded is None:
+        return False
+    if want.gated and side.labels.rollout != want.rollout_label:
+        return False
+    there, made = side.labels, plan.labels
+    return (there.spec, there.addresses, there.ports, there.shape) == (made.spec, made.addresses, made.ports, made.shape)
 
 
 def _refuse_foreign(here: Here, want: Wanted, service: DesiredService) -> None:
@@ -215,8 +206,8 @@ def _by_role(found: list[Container]) -> tuple[Container | None, Container | None
 
 def _plans(here: Here, want: Wanted, service: DesiredService, image: str) -> Mapping[str, ContainerPlan | None]:
     key, replica = want.instance.service, want.instance.replica
-    pair = _pair(here, key, replica)
-    ports = _ports(here, want, service) if service.spec.publish else None
+    pair = pair_of(here, key, replica)
+    ports = ports_of(here, key, replica, service) if service.spec.publish else None
     labels = Labels(
         server=here.site.server,
         role="application",
@@ -241,55 +232,3 @@ def _plans(here: Here, want: Wanted, service: DesiredService, image: str) -> Map
         "application": containers.application(here.site, service, want.instance, image, labels, publish),
         "sidecar": side,
     }
-
-
-def _pair(here: Here, key: ServiceKey, replica: int) -> Pair | None:
-    recorded = here.observed.pair(key, replica)
-    if recorded is not None:
-        return recorded
-    subnet = here.allocations.networks.get(key.network)
-    if subnet is None:
-        return None
-    if (key, replica) not in here.allocations.pairs:
-        taken = {
-            c.labels.addresses for c in here.observed.containers if c.labels.service and c.labels.service.network == key.network
-        }
-        # A service that the decision knows keeps its addresses while it has no container.
-        taken |= {pair for name, pair in here.observed.pairs.items() if name.partition("#")[0] in here.cluster.services}
-        given = (pair for (k, _), pair in here.allocations.pairs.items() if k.network == key.network)
-        pairs = [pair for pair in (*taken, *given) if pair is not None]
-        here.allocations.pairs[key, replica] = pair_for(key, replica, subnet, pairs)
-    return here.allocations.pairs[key, replica]
-
-
-def _ports(here: Here, want: Wanted, service: DesiredService) -> tuple[int, int]:
-    """The host ports of both slots: recorded ones, else probing upward for both at once (DESIGN section 3)."""
-    key, replica = want.instance.service, want.instance.replica
-    for container in here.observed.containers:
-        if container.labels.service == key and container.labels.replica == replica and container.labels.ports:
-            return container.labels.ports
-    listed = _listed_ports(here)
-    if (key, replica) in listed:
-        return listed[key, replica]
-    if (key, replica) not in here.allocations.ports:
-        taken = {port for c in here.observed.containers for port in c.labels.ports or ()}
-        taken |= {port for pair in (*here.allocations.ports.values(), *listed.values()) for port in pair}
-        taken |= here.observed.busy_ports
-        first = host_port(key.project, key.env, key.service, service.spec.port)
-        candidates = ((first - 8000 + step) % 1000 + 8000 for step in range(1000))
-        port = next((p for p in candidates if p not in taken and p + SECONDARY_OFFSET not in taken), None)
-        if port is None:
-            raise Stalled(f"no pair of host ports is free for {key}: 8000 to 8999 with 18000 to 18999", reason="NoFreePort")
-        here.allocations.ports[key, replica] = (port, port + SECONDARY_OFFSET)
-    return here.allocations.ports[key, replica]
-
-
-def _listed_ports(here: Here) -> Mapping[tuple[ServiceKey, int], tuple[int, int]]:
-    """The host ports that the decision lists for this server: kept while there is no container that carries them."""
-    found = {}
-    for name, state in here.cluster.services.items():
-        for backend in state.backends:
-            if backend.server == here.observed.server and backend.port is not None:
-                primary = backend.port if backend.slot == "primary" else backend.port - SECONDARY_OFFSET
-                found[ServiceKey.parse(name), backend.replica] = (primary, primary + SECONDARY_OFFSET)
-    return found

@@ -14,7 +14,7 @@ from reconciler.model.desired import Desired, Health
 from reconciler.model.observed import Observed
 from reconciler.model.routes import NginxConfig, Peer, Upstream
 from reconciler.plan.nginxes import Intended
-from reconciler.plan.routes import Reachable, upstream_name
+from reconciler.plan.upstreams import Reachable, upstream_name
 
 TOLD_AFTER = 30.0
 """Seconds for which a backend has to be masked before the report says so: a short absence is not worth a push."""

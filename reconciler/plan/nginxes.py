@@ -15,7 +15,8 @@ from reconciler.model.routes import NginxConfig
 from reconciler.model.site import Site
 from reconciler.plan import containers, facts
 from reconciler.plan.addresses import edge_address, subnet_for
-from reconciler.plan.routes import Reachable, edge_config, host_config, sidecar_config
+from reconciler.plan.routes import edge_config, host_config, sidecar_config
+from reconciler.plan.upstreams import Reachable
 
 SIDECAR_TRIES = 3
 """Refusals in a row (at 0, 10 and 30 s) after which a sidecar counts as one that cannot reload: it is replaced with its pair."""
@@ -200,7 +201,9 @@ def _ensure(
     if plan is None or config is None:
         if found is None:
             return []
-        return [RemoveInstance(name=found.name, ids=(found.id,), grace=10.0, cause="nothing is routed here any more")]
+        return [
+            RemoveInstance(name=found.name, ids=(found.id,), nginx=found.name, grace=10.0, cause="nothing is routed here any more")
+        ]
     if found is None and plan.name in observed.foreign:
         return []  # a condition in the report says so
     if found is None:

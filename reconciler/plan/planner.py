@@ -15,7 +15,8 @@ from reconciler.model.desired import Desired
 from reconciler.model.observed import Elapsed, Observed
 from reconciler.model.site import Site
 from reconciler.plan import ending, facts, nginxes
-from reconciler.plan.instances import Allocations, Here, bring_about, image_action
+from reconciler.plan.allocations import Allocations, Here
+from reconciler.plan.instances import bring_about, image_action
 from reconciler.plan.nginxes import Intended, serves
 from reconciler.plan.wanted import preparing, wanted
 

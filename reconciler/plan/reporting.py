@@ -16,7 +16,7 @@ from reconciler.model.site import Site
 from reconciler.plan import facts
 from reconciler.plan.conditions import conditions, stuck_sidecars
 from reconciler.plan.nginxes import Intended, lacking
-from reconciler.plan.routes import upstream_name
+from reconciler.plan.upstreams import upstream_name
 from reconciler.plan.wanted import Wanted, newcomer, preparing, wanted
 
 TELLING_FAILURES = 5

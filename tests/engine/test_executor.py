@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from reconciler.engine.executor import steps
-from reconciler.model.action import RemoveInstance
+from reconciler.model.action import RemoveInstance, StartInstance
+from reconciler.model.container import ContainerPlan, Labels
 from reconciler.model.effect import Effect, ForgetConfig, Remove, Stop
+from reconciler.model.identity import ServiceKey
 from reconciler.render.nginx import render
 
 
 def removal(*ids: str) -> list[Effect]:
-    return list(steps(RemoveInstance(name="shop_prod_web", ids=ids, grace=1.0, cause="drained"), render))
+    return list(
+        steps(RemoveInstance(name="shop_prod_web", ids=ids, nginx="shop_prod_web_sidecar", grace=1.0, cause="drained"), render)
+    )
 
 
 def test_a_removal_cut_short_anywhere_leaves_a_container_to_find_as_long_as_anything_is_left() -> None:
@@ -30,3 +34,22 @@ def test_a_configuration_is_forgotten_only_when_its_nginx_has_stopped() -> None:
         ("remove", "sidecar"),
     ]
     assert isinstance(removal("application")[0], Stop)
+
+
+def test_what_has_no_nginx_has_no_configuration_to_forget() -> None:
+    action = RemoveInstance(name="shop_prod_web", ids=("application",), grace=1.0, cause="drained")
+    assert [effect.kind for effect in steps(action, render)] == ["stop", "remove"]
+
+
+def test_an_application_that_is_put_into_its_sidecar_leaves_that_one_alone() -> None:
+    """No configuration is written and nothing else is made."""
+    labels = Labels(server="a", role="application")
+    plan = ContainerPlan(name="shop_prod_web", image="web", labels=labels, namespace_of="shop_prod_web_sidecar")
+    instance = ServiceKey("shop", "prod", "web").instance("primary", 1)
+    action = StartInstance(instance=instance, application=plan, replaces=("dead",), cause="test")
+    assert [(effect.kind, getattr(effect, "container", "")) for effect in steps(action, render)] == [
+        ("stop", "dead"),
+        ("remove", "dead"),
+        ("create", ""),
+        ("start", "shop_prod_web"),
+    ]

@@ -73,11 +73,51 @@ def test_a_paused_sidecar_goes_on() -> None:
     assert (start.name, start.paused) == ("shop_prod_web_sidecar", True)
 
 
-def test_a_half_made_pair_is_made_whole() -> None:
+def test_an_application_that_is_gone_is_put_back_into_its_sidecar() -> None:
+    """Its namespace, its address and its port are still there, and nothing that goes through it is cut."""
     there = server()
+    side = there.box("shop_prod_web_sidecar").id
     there.remove("shop_prod_web")
     (start,) = (a for a in there.plan() if isinstance(a, StartInstance))
-    assert start.replaces == (there.box("shop_prod_web_sidecar").id,)
+    assert (start.replaces, start.sidecar, start.sidecar_config) == ((), None, None)
+    assert start.application.namespace_of == "shop_prod_web_sidecar"
+    there.calm()
+    assert there.box("shop_prod_web_sidecar").id == there.box("shop_prod_web").namespace_of == side
+
+
+def test_an_application_of_another_namespace_is_put_into_its_sidecar() -> None:
+    """The sidecar was made anew by hand, or a run was cut short between the two."""
+    there = server()
+    there.box("shop_prod_web").namespace_of = "gone"
+    (start,) = (a for a in there.plan() if isinstance(a, StartInstance))
+    assert (start.replaces, start.sidecar) == ((there.box("shop_prod_web").id,), None)
+
+
+@pytest.mark.parametrize("fault", ["silent", "shape", "stopped"])
+def test_a_sidecar_that_is_not_whole_is_replaced_with_its_application(fault: str) -> None:
+    there = server()
+    side = there.box("shop_prod_web_sidecar")
+    there.remove("shop_prod_web")
+    if fault == "silent":
+        there.nginx(side.plan.name, loaded=None)
+    elif fault == "shape":
+        side.plan = side.plan.model_copy(update={"labels": side.plan.labels.model_copy(update={"shape": "older"})})
+    else:
+        side.status = "exited"
+    (start,) = (a for a in there.plan() if isinstance(a, StartInstance))
+    assert start.replaces == (side.id,) and start.sidecar is not None
+
+
+def test_a_sidecar_of_another_attempt_does_not_stay_for_this_one() -> None:
+    there = server()
+    there.story.commit(service(digest="x2", sidecar=True), revision=2).decide()
+    there.carry_out()
+    there.carry_out()
+    side = there.box("shop_prod_web_secondary_sidecar")
+    side.plan = side.plan.model_copy(update={"labels": side.plan.labels.model_copy(update={"rollout": "another/1"})})
+    there.remove("shop_prod_web_secondary")
+    (start,) = (a for a in there.plan() if isinstance(a, StartInstance))
+    assert start.replaces == (side.id,) and start.sidecar is not None
 
 
 def test_another_spec_than_the_live_one_is_replaced() -> None:

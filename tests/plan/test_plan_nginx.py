@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from reconciler.model.action import ConnectNetwork, Reload, StartNginx
+from reconciler.model.action import ConnectNetwork, Reload, RemoveInstance, StartNginx
 from reconciler.model.identity import ServiceKey
 from reconciler.model.observed import Elapsed
 from reconciler.model.routes import NginxConfig, Upstream
@@ -41,6 +41,17 @@ def test_the_edge_comes_with_the_first_public_service_and_goes_with_the_last() -
     there.story.commit(service(), revision=2).settle()
     there.calm()
     assert all(box.plan.name != "nginx" for box in there.machine.boxes.values())
+
+
+@pytest.mark.parametrize(("name", "change"), [("nginx", {"public": ()}), ("nginx_host", {})])
+def test_an_nginx_that_goes_takes_its_configuration_with_it(name: str, change: dict[str, object]) -> None:
+    there = Server(story(PUBLIC)).calm()
+    if change:
+        there.story.commit(PUBLIC.model_copy(update=change), revision=2).settle()
+    else:
+        there.machine.site = there.machine.site.model_copy(update={"host_listener": False})
+    (gone,) = (a for a in there.plan() if isinstance(a, RemoveInstance))
+    assert (gone.name, gone.nginx) == (name, name)
 
 
 def test_the_edge_routes_to_a_service_that_runs_elsewhere() -> None:
@@ -311,3 +322,22 @@ def test_what_the_decision_does_not_list_has_no_vote() -> None:
         elapsed=Elapsed(),
     )
     assert [(entry.phase, entry.rollout) for entry in made.instances] == [("failed", None)]
+
+
+def test_two_own_services_with_one_port_on_the_hosts_loopback_are_warned_of_by_name() -> None:
+    there = Server(story(service("api", "y1", internal_port=5432), service(internal_port=5432))).calm()
+    observed = there.observe()
+    made = report(
+        there.story.want,
+        there.story.cluster,
+        observed,
+        there.machine.site,
+        there.intended(observed),
+        None,
+        identity="a",
+        elapsed=Elapsed(),
+        program="1",
+    )
+    (warning,) = [condition for condition in made.conditions if condition.reason == "PortInUse"]
+    assert (warning.type, warning.status, warning.service) == ("Warning", True, "shop/prod/web")
+    assert "127.0.0.1:5432" in warning.message and "shop/prod/api" in warning.message

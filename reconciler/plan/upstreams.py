@@ -1,0 +1,129 @@
+"""Upstreams as one server reaches them, from the decision (DESIGN section 4).
+
+single_server: upstreams are container names and container ports; the other slot's fixed address stands behind as backup.
+multi_server: upstreams are `address:host_port`; the other slot's port and other zones' backends stand behind as backup.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from reconciler.model.cluster import Backend, ClusterState, ServiceState
+from reconciler.model.desired import Desired
+from reconciler.model.identity import ServiceKey
+from reconciler.model.observed import Observed
+from reconciler.model.routes import Peer, Upstream
+from reconciler.ports import SECONDARY_OFFSET
+
+
+@dataclass
+class Reachable:
+    """Upstreams as this server reaches them, each worked out once, as every nginx asks for most of them.
+
+    assume_up: as if every live instance ran, so that all are written by name.
+    """
+
+    desired: Desired
+    cluster: ClusterState
+    observed: Observed
+    assume_up: bool = False
+    _known: dict[tuple[str, bool], Upstream | None] = field(default_factory=dict)
+
+    def services(self) -> Iterable[tuple[ServiceKey, ServiceState]]:
+        """What the decision knows, sorted."""
+        return decided_services(self.cluster)
+
+    def upstream(self, key: ServiceKey, state: ServiceState, *, by_name: bool) -> Upstream | None:
+        """The live backends and what stands behind them; None when there is no live backend that this server can reach."""
+        asked = (str(key), by_name)
+        if asked not in self._known:
+            self._known[asked] = self._upstream(key, state, by_name)
+        return self._known[asked]
+
+    def live(self, key: ServiceKey, state: ServiceState) -> Iterable[tuple[Backend, str | None]]:
+        """The live backends with the address at which this server reaches each; None for one that it does not reach."""
+        for backend in state.backends:
+            if backend.role == "live":
+                reached = self._reached(key, state, backend, by_name=False)
+                yield backend, reached[0] if reached is not None else None
+
+    def _upstream(self, key: ServiceKey, state: ServiceState, by_name: bool) -> Upstream | None:
+        """Backends of other zones stand behind those of this server's own, if there are any (docs/decisions/0006)."""
+        near: list[Peer] = []
+        far: list[Peer] = []
+        slots: list[Peer] = []
+        for backend in sorted(state.backends, key=lambda b: (b.server, b.replica, b.slot)):
+            reached = self._reached(key, state, backend, by_name) if backend.role == "live" else None
+            if reached is None:
+                continue
+            live, other = reached
+            (near if self._here(backend) else far).append(Peer(address=live))
+            service = self.desired.service_at(key, backend.spec)
+            toggles = service is None or (not service.stateful and service.strategy != "recreate")
+            if toggles and other is not None:
+                slots.append(Peer(address=other, backup=True))
+        if near:
+            far = [peer.model_copy(update={"backup": True, "live": True}) for peer in far]
+        if not near and not far:
+            return None
+        return Upstream(name=upstream_name(key), peers=(*near, *far, *slots))
+
+    def _reached(self, key: ServiceKey, state: ServiceState, backend: Backend, by_name: bool) -> tuple[str, str | None] | None:
+        if backend.port is not None:
+            return _published(self.desired, self.cluster, backend)
+        service = self.desired.service_at(key, backend.spec)
+        port = service.spec.port if service is not None else state.container_port
+        return _local(key, backend, port, self.observed, by_name=by_name, assume_up=self.assume_up)
+
+    def _here(self, backend: Backend) -> bool:
+        """Whether a backend is in this server's zone. A server that the inventory does not know has no zone to prefer."""
+        own, its = (self.desired.servers.get(name) for name in (self.observed.server, backend.server))
+        return own is None or its is None or own.zone == its.zone
+
+
+def all_run(cluster: ClusterState, observed: Observed) -> bool:
+    """Whether every live instance of this server runs: then `assume_up` makes no difference."""
+    for key, state in decided_services(cluster):
+        for backend in state.backends:
+            if backend.role == "live" and backend.server == observed.server and backend.port is None:
+                instance = key.instance(backend.slot, backend.replica)
+                owner = observed.of(instance, "sidecar") or observed.of(instance)
+                if owner is None or not owner.running:
+                    return False
+    return True
+
+
+def upstream_name(key: ServiceKey) -> str:
+    """The name of a service's upstream in every nginx."""
+    return f"{key.project}_{key.env}_{key.service}"
+
+
+def decided_services(cluster: ClusterState) -> Iterable[tuple[ServiceKey, ServiceState]]:
+    """What the decision knows, sorted."""
+    return ((ServiceKey.parse(name), state) for name, state in sorted(cluster.services.items()))
+
+
+def _local(
+    key: ServiceKey, backend: Backend, port: int, observed: Observed, *, by_name: bool, assume_up: bool
+) -> tuple[str, str | None] | None:
+    if backend.server != observed.server:
+        return None
+    instance = key.instance(backend.slot, backend.replica)
+    pair = observed.pair(key, backend.replica)
+    owner = observed.of(instance, "sidecar") or observed.of(instance)
+    other = f"{pair[0] if backend.slot == 'secondary' else pair[1]}:{port}" if pair else None
+    if by_name and (assume_up or (owner is not None and owner.running)):
+        return f"{instance.name}:{port}", other
+    if pair is None:
+        return None
+    return f"{pair[0] if backend.slot == 'primary' else pair[1]}:{port}", other
+
+
+def _published(desired: Desired, cluster: ClusterState, backend: Backend) -> tuple[str, str] | None:
+    server = desired.servers.get(backend.server)
+    address = server.address if server is not None else cluster.addresses.get(backend.server)
+    if address is None or backend.port is None:
+        return None
+    other = backend.port + (SECONDARY_OFFSET if backend.slot == "primary" else -SECONDARY_OFFSET)
+    return f"{address}:{backend.port}", f"{address}:{other}"
