@@ -307,6 +307,10 @@ class RealBed(Bed):
         self._program = _Program(self.directory, (self.directory / "log").open("wb"))
         self._nginx = Nginx(self.directory, self._program, mount=str(self.directory / NAME))
 
+    def read(self, name: str) -> str | None:
+        """The file that nginx was started with, or loaded last."""
+        return self._nginx.read(name)
+
     def stop(self) -> None:
         """End everything."""
         for backend in self._backends.values():
