@@ -19,12 +19,13 @@ from reconciler.engine.images import Images
 from reconciler.engine.observing import Observer
 from reconciler.engine.performer import Performer
 from reconciler.engine.ports import Snapshot
-from reconciler.engine.publishing import PUSH_JOB, Publisher
+from reconciler.engine.publishing import PUSH_JOB, Publisher, Worth
 from reconciler.engine.reports import read_reports
 from reconciler.engine.requests import wishes
 from reconciler.engine.standing import check_name, may_decide, sole
 from reconciler.engine.texts import Texts
 from reconciler.engine.times import Times
+from reconciler.engine.turns import GATHER_SECONDS, Turns, fast_poll, rank, stagger
 from reconciler.engine.world import Options, Outcome, World
 from reconciler.errors import ReconcilerError, Transient
 from reconciler.model.action import Reload, SignalInstance
@@ -37,8 +38,8 @@ from reconciler.model.routes import NginxConfig
 from reconciler.model.site import Site
 from reconciler.model.switched import Switched
 from reconciler.plan import facts
-from reconciler.plan.activity import kept_images, under_way
-from reconciler.plan.awaited import awaited, only_words
+from reconciler.plan.activity import ending, kept_images, under_way
+from reconciler.plan.awaited import awaited, gathers, only_words, resolves, telling
 from reconciler.plan.decide import decide
 from reconciler.plan.masks import pulse_targets, several
 from reconciler.plan.planner import plan, stalls
@@ -51,8 +52,7 @@ RECALL_JOB = "recall"
 GIT_LANE = "git"
 CLEAN_JOB = "clean images"
 DECISIONS_MOST = 20
-WORDS_SECONDS = 10.0
-FAST_POLL = 2.0
+WORDS_SECONDS = 30.0
 
 
 class Cycle:
@@ -78,6 +78,8 @@ class Cycle:
         self._notices: dict[str, Condition] = {}
         self._verified_ms: float | None = None
         self._words_since: float | None = None
+        self._turns = Turns(world.clock)
+        self._turn_in: float | None = None
         self._asked: frozenset[str] = frozenset()
         self._sought: frozenset[str] = frozenset()
         self.passes = 0
@@ -156,7 +158,9 @@ class Cycle:
             self._publish(flush)
             found = unsettled({self._site.server: self._report}) if self._report is not None else ()
             waiting = dict.fromkeys(found, "found running: its health gate tells whether it is live")
-            return Outcome(next_in=self._publisher.next_in, active=waiting, problem=self._unpublished(), poll_in=FAST_POLL)
+            waits = [t for t in (self._publisher.next_in, self._turn_in) if t is not None]
+            poll_in = fast_poll(len(desired.servers))
+            return Outcome(next_in=min(waits, default=None), active=waiting, problem=self._unpublished(), poll_in=poll_in)
         elapsed = self._elapsed(cluster, observed)
         intended = self._texts.intended(desired, cluster, observed, self._site, elapsed)
         targets = pulse_targets(desired, cluster, observed, several(intended))
@@ -171,18 +175,20 @@ class Cycle:
         tried = {config.name: config for action in carried.begun if isinstance(action, Reload) for config in action.configs}
         self._switched(carried.switched, tried, pids)
         self._publish(flush)
-        waits = [t for t in (carried.next_in, self._publisher.next_in, self._due(cluster, observed, elapsed)) if t is not None]
+        due = self._due(cluster, observed, elapsed)
+        waits = [t for t in (carried.next_in, self._publisher.next_in, self._turn_in, due) if t is not None]
         return Outcome(
             busy=bool(carried.begun) or decided,
             next_in=min(waits, default=None),
-            active=under_way(cluster),
+            active={**ending(cluster, observed), **under_way(cluster)},
             problem=self.poll_error,
-            poll_in=FAST_POLL if self._awaits_others(cluster) else None,
+            poll_in=fast_poll(len(cluster.members)) if self._awaits_others(cluster) else None,
         )
 
     def _awaits_others(self, cluster: ClusterState) -> bool:
-        """A rollout among several, or a newcomer that is not a member yet."""
-        return (len(cluster.members) > 1 and bool(under_way(cluster))) or self._site.server not in cluster.members
+        """A rollout among several, something to decide that another one may decide first, or not being a member yet."""
+        several = len(cluster.members) > 1
+        return (several and (bool(under_way(cluster)) or self._turn_in is not None)) or self._site.server not in cluster.members
 
     def _with_start_errors(self, desired: Desired, observed: Observed) -> Observed:
         errors = dict(self._carrier.start_errors())
@@ -247,6 +253,7 @@ class Cycle:
         outcome = self._publisher.finished(result)
         if outcome.cluster is not None:
             landed, oid, said = outcome.cluster
+            self._tell(outcome.reasons)
             if self._own is None or outcome.adopt:
                 self._keep(Copy(landed, oid))
             else:
@@ -273,6 +280,7 @@ class Cycle:
     def _decide_all(self, desired: Desired, observed: Observed) -> bool:
         """Decide until nothing changes. A sole member decides by itself; others only after their decision has landed."""
         decided = False
+        self._turn_in = None
         for _ in range(DECISIONS_MOST):
             cluster = self.cluster
             self._report = self._make_report(desired, cluster, observed)
@@ -291,14 +299,13 @@ class Cycle:
             )
             if cluster is not None and decision.cluster == cluster:
                 self._words_since = None
+                self._turns.nothing()
                 return decided
-            if cluster is not None and not self._sole() and self._mere_words(cluster, decision.cluster):
-                return decided
-            for reason in decision.reasons:
-                self._options.say(reason)
             if not self._sole():
-                self._publisher.propose(decision.cluster, self._own, decision.reasons)
+                if self._is_our_turn(desired, cluster, decision.cluster):
+                    self._publisher.propose(decision.cluster, self._own, decision.reasons)
                 return decided
+            self._tell(decision.reasons)
             decided = True
             own = self._own
             based_on = own.based_on if own is not None else None
@@ -306,17 +313,35 @@ class Cycle:
             self.desired = desired = self._desire()
         return decided
 
-    def _mere_words(self, cluster: ClusterState, decided: ClusterState) -> bool:
+    def _is_our_turn(self, desired: Desired, cluster: ClusterState | None, decided: ClusterState) -> bool:
+        """Whether to propose it now. What this server's own news brings about rides with them; else the members take turns."""
+        server, own = self._site.server, self._own
+        members = cluster.members if cluster is not None else tuple(desired.servers)
+        place = rank(server, members, cluster.decided_by.server if cluster is not None else None)
+        if cluster is not None and self._mere_words(cluster, decided, place):
+            return False
+        news = cluster is not None and self._report is not None and awaited(cluster, self._publisher.told, self._report)
+        gathering = cluster is not None and cluster.config == decided.config and gathers(cluster, decided)
+        tip = own.based_on if own is not None else None
+        wait = self._turns.wait(tip, rank=0 if news else place, members=len(members), gathering=gathering)
+        self._turn_in = wait if wait > 0 else None
+        return wait <= 0
+
+    def _mere_words(self, cluster: ClusterState, decided: ClusterState, place: int) -> bool:
         """A decision that only says what is waited for is worth a push once the wait has lasted for a while."""
         if not only_words(cluster, decided):
             self._words_since = None
             return False
         now = self._world.clock.monotonic()
         self._words_since = now if self._words_since is None else self._words_since
-        if now - self._words_since < WORDS_SECONDS:
+        if now - self._words_since < WORDS_SECONDS + stagger(place, len(cluster.members)):
             return True
         self._words_since = None
         return False
+
+    def _tell(self, reasons: Sequence[str]) -> None:
+        for reason in reasons:
+            self._options.say(reason)
 
     def _may_decide(self, cluster: ClusterState | None) -> bool:
         if self._configuration.held is not None:
@@ -357,18 +382,23 @@ class Cycle:
     def _publish(self, flush: bool) -> None:
         if self._options.status and self._report is not None:
             cluster = self.cluster
-            company = cluster is not None and (len(cluster.members) > 1 or self._site.server not in cluster.members)
-            waited_for = company and cluster is not None and awaited(cluster, self._publisher.told, self._report)
-            gathering = any(entry.phase in ("preparing", "starting") and entry.rollout for entry in self._report.instances)
-            self._publisher.publish(
-                self._own,
-                self._report,
-                self.desired,
-                flush=flush,
-                waited_for=waited_for,
-                gathering=gathering,
-                riding=company,
-            )
+            self._publisher.publish(self._own, self._report, self.desired, self._worth(cluster, self._report), flush=flush)
+
+    def _worth(self, cluster: ClusterState | None, report: Report) -> Worth:
+        """What the report is worth to others. More votes of this server may be about to come, or the others' that complete them."""
+        server, told = self._site.server, self._publisher.told
+        if cluster is None or cluster.members == (server,):
+            return Worth(telling=telling(told, report))
+        place, count = rank(server, cluster.members, cluster.decided_by.server), len(cluster.members)
+        more = any(entry.phase in ("preparing", "starting") and entry.rollout for entry in report.instances)
+        rests = GATHER_SECONDS if more else 0.0
+        waited_for = awaited(cluster, told, report)
+        if waited_for and place == 0:
+            # It decides next, and cannot before the others have spoken: its own word goes with the decision.
+            rests = GATHER_SECONDS + fast_poll(count)
+        elif not waited_for and resolves(cluster, told, report):
+            waited_for, rests = True, GATHER_SECONDS + stagger(place, count)
+        return Worth(waited_for, rests, riding=True, telling=telling(told, report))
 
     def _unpublished(self) -> ReconcilerError | None:
         error = self._publisher.error
@@ -401,7 +431,7 @@ class Cycle:
     def _due(self, cluster: ClusterState, observed: Observed, elapsed: Elapsed) -> float | None:
         """Seconds until a wait may be over: drains, old workers and back-offs are looked at every second while there are any."""
         waiting = any(state.loaded is None for state in observed.nginx.values()) or bool(observed.connections)
-        waiting = waiting or facts.routing_workers(observed, elapsed) > 0
+        waiting = waiting or facts.routing_workers(observed, elapsed) > 0 or bool(ending(cluster, observed))
         retrying = any(state.held for state in cluster.services.values()) or any(
             i.status == "failed" for i in observed.images.values()
         )

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import yaml
 from pydantic import ValidationError
 
 from reconciler.errors import Stalled
 from reconciler.model.cluster import SCHEMA, ClusterState, Decider
+
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 @dataclass(frozen=True)
@@ -30,12 +33,18 @@ class Followed:
     notice: str | None = None
 
 
+def parse(data: bytes) -> object:
+    """The document of a status file. Raises yaml.YAMLError. By libyaml where PyYAML has it: ten times as fast."""
+    return yaml.load(data, Loader=_LOADER)  # a safe one either way
+
+
+@lru_cache(maxsize=8)
 def read_cluster(data: bytes | None) -> ClusterState | None:
     """Parse the shared file. None when it is not there. Raises ValueError on garbage, Stalled on a newer schema."""
     if data is None:
         return None
     try:
-        document = yaml.safe_load(data)
+        document = parse(data)
     except yaml.YAMLError as error:
         raise ValueError("status/cluster is not YAML") from error
     if not isinstance(document, dict):

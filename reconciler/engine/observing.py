@@ -152,7 +152,7 @@ class Observer:
 
     def _connections(self, desired: Desired, cluster: ClusterState, observed: Observed) -> Mapping[str, int]:
         counted = {}
-        for instance in drained_names(cluster, observed.server):
+        for instance in drained_names(cluster, observed):
             application = observed.of(instance)
             if application is None or not application.running:
                 continue

@@ -18,8 +18,7 @@ from reconciler.render.status_page import status_page
 
 PUSH_JOB = "push"
 CLUSTER = "cluster"
-GATHER_SECONDS = 5.0
-RIDE_SECONDS = 10.0
+RIDE_SECONDS = 60.0
 
 
 class _World(Protocol):
@@ -39,16 +38,34 @@ class _Sent:
     proposed: bool
     said: int
     report: Report | None
+    reasons: tuple[str, ...] = ()  # of what is proposed
+
+
+@dataclass(frozen=True)
+class Worth:
+    """What a report is worth.
+
+    waited_for: other members wait for what it says, so that only the back-off counts; `rests`: at first it is kept back for up to
+    so many seconds, as more of that, or a decision to carry it, is about to come. riding: there are other members, and a push that
+    carries it may come anyway: what nobody waits for rests for up to `RIDE_SECONDS`, and what is not even `telling` people anything
+    until there is such a push.
+    """
+
+    waited_for: bool = False
+    rests: float = 0.0
+    riding: bool = False
+    telling: bool = True
 
 
 @dataclass(frozen=True)
 class PushOutcome:
     """What to do after a push. `cluster`: (landed state, its commit, how many of the copy's reasons it told).
 
-    adopt: it was a proposal, so it is followed from now on; otherwise the copy was ahead of what was pushed.
+    adopt: it was a proposal, so it is followed from now on, for these `reasons`; otherwise the copy was ahead of what was pushed.
     """
 
     cluster: tuple[ClusterState, str, int] | None = None
+    reasons: tuple[str, ...] = ()
     adopt: bool = False
     poll: bool = False
 
@@ -68,6 +85,7 @@ class Publisher:
         self._sent: _Sent | None = None
         self._unsaid_since: float | None = None
         self._desired: Desired | None = None
+        self._awaited_since: float | None = None
         self._spoken = False
         self.next_in: float | None = None
 
@@ -123,36 +141,27 @@ class Publisher:
         """A decision that counts only once it has landed on the tip that it was made on."""
         self._proposal = (cluster, own.based_on if own is not None else None, reasons)
 
-    def publish(
-        self,
-        own: Copy | None,
-        report: Report,
-        desired: Desired | None,
-        *,
-        flush: bool,
-        waited_for: bool,
-        gathering: bool,
-        riding: bool,
-    ) -> None:
-        """Start a push if there is something to say and the budget allows it.
+    def publish(self, own: Copy | None, report: Report, desired: Desired | None, worth: Worth, *, flush: bool) -> None:
+        """Start a push if there is something to say and the budget allows it. `flush`: whatever the budget.
 
         desired: names servers' zones and the followed commit on the page.
-        flush: whatever the budget. waited_for: other members wait for what this server has to say, so only the back-off counts.
-        gathering: more of it is about to come; what is waited for then rests for up to `GATHER_SECONDS`.
-        riding: a report that nobody waits for rests for up to `RIDE_SECONDS`, as a push that carries it may come anyway.
         """
         self.next_in = None
         self._desired = desired
         publications, sent = self._publications(own, report)
+        waited_for, riding = worth.waited_for, worth.riding
         now = self._world.clock.monotonic()
+        if riding and sent.cluster is None and not worth.telling and not waited_for and not flush:
+            publications = []
         if not publications:
-            self._unsaid_since = None
+            self._unsaid_since = self._awaited_since = None
         if not publications or self._sent is not None:
             return
         self._unsaid_since = now if self._unsaid_since is None else self._unsaid_since
+        self._awaited_since = now if self._awaited_since is None or not waited_for else self._awaited_since
         wait = self._pushes.wait(urgent=flush or waited_for or self._proposal is not None)
-        if waited_for and gathering and not flush and self._proposal is None:
-            wait = max(wait, self._unsaid_since + GATHER_SECONDS - now)
+        if waited_for and not flush and self._proposal is None:
+            wait = max(wait, self._awaited_since + worth.rests - now)
         if riding and not waited_for and not flush and sent.cluster is None:
             wait = max(wait, self._unsaid_since + RIDE_SECONDS - now)
         if wait > 0:
@@ -161,7 +170,7 @@ class Publisher:
         when = self._world.clock.wall()
         if self._world.jobs.submit(PUSH_JOB, lambda: self._world.git.publish(publications, when), lane=self._lane):
             self._sent = sent
-            self._unsaid_since = None
+            self._unsaid_since = self._awaited_since = None
             self._pushes.started()
 
     def finished(self, result: object) -> PushOutcome:
@@ -190,15 +199,17 @@ class Publisher:
             self._pushes.failed(result.error)
         else:
             self._pushes.succeeded()
-        return PushOutcome(cluster=landed, adopt=sent.proposed, poll=bool(result.tips))
+        reasons = sent.reasons if landed is not None else ()
+        return PushOutcome(cluster=landed, reasons=reasons, adopt=sent.proposed, poll=bool(result.tips))
 
     def _publications(self, own: Copy | None, report: Report) -> tuple[list[Publication], _Sent]:
         publications: list[Publication] = []
         cluster: ClusterState | None = None
         said = 0
+        why: tuple[str, ...] = ()
         if self._proposal is not None:
-            cluster, parent, reasons = self._proposal
-            publications.append(self._of_cluster(cluster, parent, reasons))
+            cluster, parent, why = self._proposal
+            publications.append(self._of_cluster(cluster, parent, why))
         elif own is not None and own.cluster != self._cluster and own.cluster.decided_by.server == self._server:
             cluster, said = own.cluster, len(own.reasons)
             publications.append(self._of_cluster(cluster, own.based_on, own.reasons))
@@ -206,7 +217,7 @@ class Publisher:
         if told is not None:
             files = {"report.yaml": write_yaml(report)}
             publications.append(Publication(self._server, files, self._report_parent, report_message(self._report, report)))
-        return publications, _Sent(cluster, self._proposal is not None, said, told)
+        return publications, _Sent(cluster, self._proposal is not None, said, told, why)
 
     def _of_cluster(self, cluster: ClusterState, parent: str | None, reasons: tuple[str, ...]) -> Publication:
         servers, revision = (self._desired.servers, self._desired.revision) if self._desired is not None else (None, None)

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 
 import yaml
 from pydantic import ValidationError
 
+from reconciler.engine.following import parse
 from reconciler.model.report import Condition, Report
 
 SCHEMA = 1
+_REMEMBERED = 512
+"""Reports whose text has been parsed: each poll brings everybody's, and few are new. It is most of the work of a poll otherwise."""
 
 
+@lru_cache(maxsize=_REMEMBERED)
 def read_report(server: str, data: bytes) -> Report | Condition:
     """One report, or what is wrong with it. A report that cannot be read blocks like a lost one: it excuses nobody."""
     try:
-        document = yaml.safe_load(data)
+        document = parse(data)
     except yaml.YAMLError:
         return _unreadable(server, "it is not YAML")
     if not isinstance(document, dict):

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 
 from reconciler.model.cluster import ClusterState
 from reconciler.model.desired import Desired
+from reconciler.model.observed import Observed
+from reconciler.plan.outgoing import outgoing
 from reconciler.plan.starting import ends_by_itself
 
 ACTIVE = ("staging", "replacing", "switching", "soaking", "draining")
@@ -20,6 +22,17 @@ def under_way(cluster: ClusterState) -> Mapping[str, str]:
             found[name] = f"{rollout.phase}" + (f": {rollout.reason}" if rollout.reason else "")
         elif state.held is not None and ends_by_itself(state.held):
             found[name] = state.held
+    return found
+
+
+def ending(cluster: ClusterState, observed: Observed) -> Mapping[str, str]:
+    """What still drains on this server although its rollout is done, by service."""
+    found = {}
+    for each in outgoing(cluster, observed):
+        if each.lived and not each.listed:
+            connections = observed.connections.get(each.container.id)
+            words = f", {connections} connections" if connections else ""
+            found[str(each.instance.service)] = f"draining: {each.instance.name}{words}"
     return found
 
 

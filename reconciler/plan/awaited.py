@@ -1,15 +1,13 @@
-"""Whether other members wait for what a server has to say: what a decision may depend on is pushed at once, the rest rides along.
+"""What a push is worth: what a decision may depend on goes at once, what people want to know a while later, the rest rides along.
 
 DESIGN section 5: Git hosts recommend few pushes, so a report that changes nothing for anybody waits for one that does.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
-from reconciler.model.cluster import ClusterState, Rollout, ServiceState
+from reconciler.model.cluster import ClusterState, ServiceState
 from reconciler.model.identity import ServiceKey
-from reconciler.model.report import InstanceReport, Report
+from reconciler.model.report import Report
 from reconciler.plan.votes import acknowledged, gone, pinned, unretired, vote
 
 VOTES = ("ready", "failed", "live")
@@ -23,6 +21,24 @@ def awaited(cluster: ClusterState, told: Report | None, now: Report) -> bool:
         return True
     return any(_news(ServiceKey.parse(name), state, cluster, told) != _news(ServiceKey.parse(name), state, cluster, now)
                for name, state in cluster.services.items())  # fmt: skip
+
+
+def resolves(cluster: ClusterState, told: Report | None, now: Report) -> bool:
+    """Whether `now` tells what a mutable tag is: one of the servers has to say it, unless all turn out to run the same."""
+    return told is not None and bool(_resolved(cluster, now) - _resolved(cluster, told))
+
+
+def telling(told: Report | None, now: Report) -> bool:
+    """Whether `now` has something for people that `told` does not say; what ends by itself, and when, is worth no push of its own.
+
+    An instance that drains ends by itself, old nginx workers do, and which decision a server has read shows in what it does.
+    """
+    return told is None or _without_trifles(told) != _without_trifles(now)
+
+
+def gathers(before: ClusterState, after: ClusterState) -> bool:
+    """Whether a decision leaves rollouts waiting for votes that it could take with it if it came a little later."""
+    return any(_staging(before.services.get(name)) and _staging(state) for name, state in after.services.items())
 
 
 def only_words(before: ClusterState, after: ClusterState) -> bool:
@@ -43,13 +59,13 @@ def _news(key: ServiceKey, state: ServiceState, cluster: ClusterState, report: R
         places = {(b.replica, b.slot) for b in here}
         told = [e for e in report.instances if e.service == str(key) and (e.replica, e.slot) in places]
         phases = [e.phase for e in told if e.phase in (*VOTES, "kept")]
-        return report.server in acknowledged(cluster, reports, since, key), phases, _resolved(rollout, told)
+        return report.server in acknowledged(cluster, reports, since, key), phases
     match rollout.phase:
         case "staging" | "replacing":
             entries = [vote(key, backend, rollout, cluster, reports) for backend in here]
             seen = report.seen is not None and report.seen.generation >= since
             votes = [e.phase for e in entries if e is not None and e.phase in VOTES]
-            return seen and rollout.phase == "replacing", votes, _resolved(rollout, entries)
+            return seen and rollout.phase == "replacing", votes
         case "switching":
             return report.server in acknowledged(cluster, reports, since, key), retired and _leaves(state)
         case "draining":
@@ -59,15 +75,26 @@ def _news(key: ServiceKey, state: ServiceState, cluster: ClusterState, report: R
             return retired and state.held is not None
 
 
-def _resolved(rollout: Rollout, entries: Iterable[InstanceReport | None]) -> bool:
-    """Whether it names the bytes of an image for which none are recorded yet."""
-    return rollout.image is None and any(e is not None and pinned(e.image) for e in entries)
+def _resolved(cluster: ClusterState, report: Report) -> frozenset[str]:
+    """The rollouts without a recorded image for which the report names the bytes of one."""
+    named = {(entry.service, entry.rollout) for entry in report.instances if pinned(entry.image)}
+    open_ = {n: s.rollout for n, s in cluster.services.items() if s.rollout is not None and s.rollout.image is None}
+    return frozenset(n for n, r in open_.items() if r.phase in ("staging", "replacing") and (n, r.id) in named)
+
+
+def _staging(state: ServiceState | None) -> bool:
+    return state is not None and state.rollout is not None and state.rollout.phase == "staging"
 
 
 def _leaves(state: ServiceState) -> bool:
     """Whether the old workers are waited for before anything drains (see `plan.switching`)."""
     live = {(b.server, b.replica) for b in state.backends if b.role == "live"}
     return any((b.server, b.replica) not in live for b in state.backends if b.role == "draining")
+
+
+def _without_trifles(report: Report) -> Report:
+    instances = tuple(entry for entry in report.instances if entry.phase != "draining")
+    return report.model_copy(update={"instances": instances, "retired": None, "seen": None})
 
 
 def _without_words(cluster: ClusterState) -> ClusterState:

@@ -8,7 +8,7 @@ from reconciler.model.cluster import ClusterState
 from reconciler.model.desired import Desired
 from reconciler.model.identity import ServiceKey
 from reconciler.model.observed import Elapsed, Observed
-from reconciler.model.report import Condition
+from reconciler.model.report import Condition, Serving
 from reconciler.model.site import Site
 from reconciler.plan import facts
 from reconciler.plan.masks import TOLD_AFTER
@@ -26,8 +26,9 @@ def conditions(
     site: Site,
     intended: Mapping[str, Intended],
     elapsed: Elapsed,
+    serving: Serving | None,
 ) -> Iterable[Condition]:
-    """Every fact about the server and its services that is worth a word."""
+    """Every fact about the server and its services that is worth a word. `serving`: what the report acknowledges."""
     revision = desired.revision.sha
     for name in sorted({site.edge_name, site.host_name} & observed.foreign):
         text = f"the container {name} is there and is not ours; rename or remove it"
@@ -48,7 +49,10 @@ def conditions(
         yield Condition(type="Warning", status=True, reason="PortInUse", message=text, service=name)
     if cluster is not None and cluster.brake:
         yield Condition(type="Brake", status=True, reason="TooManyRemovals", message=cluster.brake, revision=revision)
-    waiting = sorted(_unsettled(cluster)) if cluster is not None else ["the cluster state is not created yet"]
+    waiting = ["the cluster state is not created yet"]
+    if cluster is not None:
+        sole = cluster.members == (observed.server,)
+        waiting = sorted(_unsettled(cluster) if sole else _own_part(cluster, observed.server, serving))
     if waiting:
         yield Condition(type="Ready", status=False, reason="Progressing", message="; ".join(waiting), revision=revision)
     else:
@@ -116,3 +120,17 @@ def _unsettled(cluster: ClusterState) -> Iterable[str]:
             yield f"{name}: {state.held}"
         elif rollout is not None and rollout.phase not in ("done", "aborted"):
             yield f"{name}: {rollout.phase} {rollout.id}" + (f", {rollout.reason}" if rollout.reason else "")
+
+
+def _own_part(cluster: ClusterState, server: str, serving: Serving | None) -> Iterable[str]:
+    """Among several members, what this one has still to do: the rest stands in the decision, and not in everybody's report too."""
+    if server not in cluster.members:
+        yield "not a member yet"
+    for name, state in cluster.services.items():
+        rollout = state.rollout
+        if rollout is None or rollout.phase in ("done", "aborted"):
+            continue
+        staged = any(b.server == server and b.role == "staged" for b in state.backends)
+        behind = serving is None or serving.epoch != cluster.epoch or serving.generation < (rollout.switched_at or 0)
+        if staged or rollout.replacing == server or (rollout.phase == "switching" and behind):
+            yield f"{name}: {rollout.phase} {rollout.id}"

@@ -3,47 +3,35 @@
 from __future__ import annotations
 
 from reconciler.model.action import Action, RemoveInstance, RemoveNetwork, SignalInstance
-from reconciler.model.cluster import ClusterState, Rollout
-from reconciler.model.desired import Desired, DesiredService, Drain
+from reconciler.model.cluster import ClusterState
+from reconciler.model.desired import Desired, Drain
 from reconciler.model.identity import InstanceKey, ServiceKey
 from reconciler.model.observed import Container, Elapsed, Observed
 from reconciler.plan import facts
+from reconciler.plan.outgoing import Outgoing, outgoing
 
 QUIET = 10.0
 """Seconds after which an old worker no longer serves a client that has said nothing: client_header_timeout (NGINX.md)."""
 
 
 def drains(desired: Desired, cluster: ClusterState, observed: Observed, elapsed: Elapsed) -> list[Action]:
-    """What to do for each draining instance of this server (DESIGN section 4, The switch, rule 5)."""
-    actions: list[Action] = []
-    for name, state in sorted(cluster.services.items()):
-        key = ServiceKey.parse(name)
-        for backend in state.backends:
-            if backend.server != observed.server or backend.role != "draining":
-                continue
-            instance = key.instance(backend.slot, backend.replica)
-            service = desired.service_at(key, backend.spec) or desired.services.get(key)
-            action = _drain(instance, service, state.rollout, observed, elapsed)
-            if action is not None:
-                actions.append(action)
-    return actions
+    """What to do for each instance here that the decision lets go by name (DESIGN section 4, The switch, rule 5)."""
+    return [a for each in outgoing(cluster, observed) if each.listed and (a := _drain(each, desired, observed, elapsed))]
 
 
-def leftovers(cluster: ClusterState, observed: Observed) -> list[Action]:
-    """Instances of ours that the decision does not list: aborted, half made, or from before."""
-    listed = {
-        ServiceKey.parse(name).instance(backend.slot, backend.replica)
-        for name, state in cluster.services.items()
-        for backend in state.backends
-        if backend.server == observed.server
-    }
-    found = {c.instance for c in observed.containers if c.instance is not None and c.instance not in listed}
+def leftovers(desired: Desired, cluster: ClusterState, observed: Observed, elapsed: Elapsed) -> list[Action]:
+    """Instances of ours that the decision does not list: replaced and to be drained, or aborted, half made, from before."""
     actions: list[Action] = []
-    for instance in sorted(found):
-        state = cluster.services.get(str(instance.service))
-        rollout = state.rollout if state is not None else None
+    for each in outgoing(cluster, observed):
+        if each.listed:
+            continue
+        if each.lived:
+            action = _drain(each, desired, observed, elapsed)
+            actions.extend([action] if action is not None else [])
+            continue
+        rollout = each.state.rollout if each.state is not None else None
         why = f"not in the decision (rollout {rollout.id} {rollout.phase}: {rollout.reason})" if rollout else "not in the decision"
-        actions.append(_remove(instance, observed, 10.0, why))
+        actions.append(_remove(each.instance, observed, 10.0, why))
     return actions
 
 
@@ -62,23 +50,15 @@ def unused_networks(cluster: ClusterState, observed: Observed) -> list[Action]:
     ]
 
 
-def drained_names(cluster: ClusterState, server: str) -> frozenset[InstanceKey]:
-    """Draining instances of a server, whose connections have to be counted."""
-    return frozenset(
-        ServiceKey.parse(name).instance(b.slot, b.replica)
-        for name, state in cluster.services.items()
-        for b in state.backends
-        if b.server == server and b.role == "draining"
-    )
+def drained_names(cluster: ClusterState, observed: Observed) -> frozenset[InstanceKey]:
+    """Instances here whose connections have to be counted."""
+    return frozenset(each.instance for each in outgoing(cluster, observed) if each.lived)
 
 
-def _drain(
-    instance: InstanceKey, service: DesiredService | None, rollout: Rollout | None, observed: Observed, elapsed: Elapsed
-) -> Action | None:
-    application = observed.of(instance)
-    any_container = application or observed.of(instance, "sidecar")
-    if any_container is None or not facts.may_drain(rollout):
-        return None
+def _drain(each: Outgoing, desired: Desired, observed: Observed, elapsed: Elapsed) -> Action | None:
+    instance, application = each.instance, observed.of(each.instance)
+    spec = each.container.labels.spec
+    service = desired.service_at(instance.service, spec) or desired.services.get(instance.service)
     drain = service.drain if service is not None else Drain()
     if application is None or application.status not in ("running", "paused", "restarting"):
         return _remove(instance, observed, drain.grace, "drained: its process has ended")

@@ -10,11 +10,15 @@ from collections.abc import Iterator, Mapping
 from reconciler.model.cluster import ClusterState, Rollout
 from reconciler.model.identity import InstanceKey, ServiceKey
 from reconciler.model.observed import Container, Elapsed, ImageState, NginxState, Observed, Refusal
-from reconciler.model.report import Report
+from reconciler.model.report import Report, Serving
+from reconciler.plan.outgoing import outgoing
 
 RETRY_FIRST = 10.0
 RETRY_MOST = 300.0
 ROUTING_SECONDS = 60.0
+RETIRED_SECONDS = 90.0
+"""Seconds since a member's acknowledgement was first read after which its older workers route nothing any more, told or not: their
+`ROUTING_SECONDS` began before it was written, and the rest makes up for a clock that goes too fast."""
 
 
 def staging(key: ServiceKey | str, rollout: Rollout) -> str:
@@ -31,6 +35,11 @@ def aborted(key: ServiceKey | str, rollout: Rollout) -> str:
 def unacknowledged(member: str, cluster: ClusterState) -> str:
     """A member has not acknowledged the current generation."""
     return f"unacknowledged:{member}:{cluster.epoch}:{cluster.generation}"
+
+
+def acknowledged(member: str, serving: Serving) -> str:
+    """A member says that it serves a generation, but for what an nginx of it refuses."""
+    return f"acknowledged:{member}:{serving.epoch}:{serving.generation}" + "".join(f":{name}" for name in serving.without)
 
 
 def draining(container_id: str) -> str:
@@ -130,6 +139,8 @@ def _current(cluster: ClusterState | None, reports: Mapping[str, Report], observ
         serving = report.serving if report else None
         if serving is None or (serving.epoch, serving.generation) != (cluster.epoch, cluster.generation):
             yield unacknowledged(member, cluster)
+        if serving is not None:
+            yield acknowledged(member, serving)
     for name, state in cluster.services.items():
         key = ServiceKey.parse(name)
         rollout = state.rollout
@@ -144,8 +155,8 @@ def _current(cluster: ClusterState | None, reports: Mapping[str, Report], observ
             container = observed.of(instance)
             if backend.role in ("live", "kept") and not _up(observed, container, backend.spec):
                 yield down(instance)
-            if backend.role == "draining" and container is not None and may_drain(rollout):
-                yield draining(container.id)
+    for each in outgoing(cluster, observed):
+        yield draining(each.container.id)
 
 
 def _up(observed: Observed, application: Container | None, spec: str) -> bool:
@@ -154,8 +165,3 @@ def _up(observed: Observed, application: Container | None, spec: str) -> bool:
         return False
     owner = application.namespace_of
     return owner is None or any(c.id == owner and c.running for c in observed.containers)
-
-
-def may_drain(rollout: Rollout | None) -> bool:
-    """Whether the decision has let the draining instances go (the barrier of DESIGN section 6, step 4, is passed)."""
-    return rollout is None or rollout.phase in ("draining", "done", "aborted")

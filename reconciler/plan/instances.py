@@ -12,6 +12,7 @@ from reconciler.model.observed import Container, Observed
 from reconciler.plan import containers, facts
 from reconciler.plan.addresses import subnet_for
 from reconciler.plan.allocations import Here, pair_of, ports_of
+from reconciler.plan.outgoing import in_the_way
 from reconciler.plan.routes import sidecar_config
 from reconciler.plan.upstreams import Reachable
 from reconciler.plan.votes import pinned
@@ -30,6 +31,10 @@ def bring_about(here: Here, want: Wanted) -> list[Action]:
     whole = application is not None and matches(want, application) and _paired(service, application, side)
     if whole and application is not None and (not want.pinned or _runs_the_image(want, application, observed)):
         return _as_it_should_run(here, want, service, application, side)
+    if in_the_way(want.state, want.backend, application or side):
+        # What an earlier switch left in this slot drains first (see `ending`); the image can be there by then.
+        attempt = facts.attempt(want.instance.service, want.rollout)
+        return image_action(here, want.image, want.build, _cause(want, None, None), attempt) or []
     # A gated instance that has failed waits for the decision; starting it again would only fail again.
     if application is not None and want.gated and matches(want, application) and _failed(observed, application):
         return []

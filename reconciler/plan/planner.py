@@ -37,7 +37,7 @@ def plan(
         return ()  # a newcomer renders and starts nothing before it sees itself in the decision
     if site.server not in cluster.members:
         # Out of the inventory: what the decision has let go ends here, its nginxes stay as they are.
-        return (*ending.drains(desired, cluster, observed, elapsed), *ending.leftovers(cluster, observed))
+        return (*ending.drains(desired, cluster, observed, elapsed), *ending.leftovers(desired, cluster, observed, elapsed))
     here = Here(desired, cluster, observed, elapsed, site, Allocations(networks=dict(observed.networks)))
     actions: list[Action] = []
     for want in wanted(desired, cluster, observed):
@@ -55,7 +55,7 @@ def plan(
     actions.extend(ending.drains(desired, cluster, observed, elapsed))
     if serves(intended, observed):
         # What the decision does not list may still be in a configuration from before it: after a rebuild, or after a restart.
-        actions.extend(ending.leftovers(cluster, observed))
+        actions.extend(ending.leftovers(desired, cluster, observed, elapsed))
     actions.extend(ending.unused_networks(cluster, observed))
     return _once(actions)
 

@@ -16,6 +16,7 @@ from reconciler.model.site import Site
 from reconciler.plan import facts
 from reconciler.plan.conditions import conditions, stuck_sidecars
 from reconciler.plan.nginxes import Intended, lacking
+from reconciler.plan.outgoing import in_the_way, outgoing
 from reconciler.plan.upstreams import upstream_name
 from reconciler.plan.wanted import Wanted, newcomer, preparing, wanted
 
@@ -52,7 +53,7 @@ def report(
         serving=serving,
         retired=retired,
         instances=tuple(_instances(desired, cluster, observed)),
-        conditions=(*conditions(desired, cluster, observed, site, intended, elapsed), *troubles),
+        conditions=(*conditions(desired, cluster, observed, site, intended, elapsed, serving), *troubles),
         refresh=tuple(_refresh(desired, cluster, observed, intended)),
         retry=retry,
     )
@@ -135,6 +136,8 @@ def _gated(want: Wanted, application: Container | None, observed: Observed) -> I
     base = _base(want.instance, want.backend.spec, rollout)
     ours = application is not None and application.labels.spec == want.backend.spec and application.labels.rollout == rollout
     missing = observed.missing_secrets.get(str(want.instance.service), ())
+    if in_the_way(want.state, want.backend, application):
+        return base.model_copy(update={"phase": "waiting", "reason": "what was there before is still draining"})
     if not ours and missing:
         why = f"secrets are missing on this server: {', '.join(missing)}"
         return base.model_copy(update={"phase": "waiting", "reason": why})
@@ -250,11 +253,9 @@ def _ended(application: Container) -> str:
 
 
 def _ending(instance: InstanceKey, container: Container, observed: Observed, cluster: ClusterState) -> InstanceReport:
-    state = cluster.services.get(str(instance.service))
-    place = (observed.server, instance.replica, instance.slot)
-    listed = state is not None and any((b.server, b.replica, b.slot) == place for b in state.backends)
+    each = next((each for each in outgoing(cluster, observed) if each.instance == instance), None)
     update: dict[str, object] = {"phase": "draining", "port": _port(container, instance)}
-    if not listed:
+    if each is not None and not each.lived:
         # It may never have been healthy, so a rebuild must not take it for one that had the traffic. Nor is it a vote: after a
         # rebuild from an older copy, a rollout may get an identity that one before it had.
         update |= {"phase": "failed", "reason": "not in the decision; being removed", "rollout": None}

@@ -1,6 +1,6 @@
 """One step of one service's rollout: an ordered ladder, first match wins. The phases are those of DESIGN section 6.
 
-staging -> switching -> draining -> done          toggle, refresh, and every first deploy
+staging -> switching -> done                      toggle, refresh, and every first deploy; a sole member: -> draining -> done
 staging -> replacing (server by server) -> done   recreate over something that is live
 staging -> switching -> soaking, batch by batch, -> switching -> draining -> done   rolling over something that is live
 switching -> draining -> gone                     remove

@@ -152,7 +152,7 @@ def _routed_to(context: Context, key: ServiceKey, state: ServiceState) -> tuple[
     """Members whose old workers may still list as live the slot that the last switch left (DESIGN section 6, step 4)."""
     if state.rollout is None or state.rollout.switched_at is None:
         return ()
-    old = unretired(context.cluster, context.reports, state.rollout.switched_at, key)
+    old = unretired(context.cluster, context.reports, state.rollout.switched_at, key, context.elapsed)
     return tuple(member for member in old if not _given_up(context, member))
 
 

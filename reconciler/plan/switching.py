@@ -17,18 +17,18 @@ def switching(context: Context, key: ServiceKey, state: ServiceState, rollout: R
     if blocking:
         return waits(state, rollout, f"waiting for {', '.join(blocking)} to acknowledge generation {rollout.switched_at}")
     silent = acknowledged(context.cluster, context.reports, rollout.switched_at or 0, key)
-    if silent:
-        return _drains(
-            state,
-            rollout,
-            f"{', '.join(silent)} silent for {context.desired.ack_timeout:.0f} s and reaches what is live by fallback",
-        )
-    old = unretired(context.cluster, context.reports, rollout.switched_at or 0, key) if _leaves(state, rollout) else ()
+    old: tuple[str, ...] = ()
+    if not silent and _leaves(state, rollout):
+        old = unretired(context.cluster, context.reports, rollout.switched_at or 0, key, context.elapsed)
     if old:
         return waits(state, rollout, f"waiting for old nginx workers of {', '.join(old)}, which know only the old place")
-    if not any(b.role == "draining" for b in state.backends):
-        return _done(state, rollout)
-    return _drains(state, rollout, f"every member serves generation {rollout.switched_at}")
+    why = f"every member serves generation {rollout.switched_at}"
+    if silent:
+        why = f"{', '.join(silent)} silent for {context.desired.ack_timeout:.0f} s and reaches what is live by fallback"
+    if rollout.strategy == "remove" or len(context.cluster.members) == 1:
+        gone = rollout.model_copy(update={"phase": "draining", "reason": None})
+        return Step(state.model_copy(update={"rollout": gone}), reasons=(f"draining: {why}",))
+    return _done(state, rollout, why if silent else None)
 
 
 def unacknowledged(context: Context, key: ServiceKey, state: ServiceState, rollout: Rollout) -> tuple[str, ...]:
@@ -38,17 +38,15 @@ def unacknowledged(context: Context, key: ServiceKey, state: ServiceState, rollo
     return tuple(member for member in silent if member not in excused)
 
 
-def _done(state: ServiceState, rollout: Rollout) -> Step:
+def _done(state: ServiceState, rollout: Rollout, why: str | None = None) -> Step:
+    """What was replaced is no longer listed: each server ends its own, by counting connections (see `plan.outgoing`)."""
+    state = state.model_copy(update={"backends": tuple(b for b in state.backends if b.role != "draining")})
     if rollout.returned is not None:
         aborted = rollout.model_copy(update={"phase": "aborted", "reason": rollout.returned})
         return Step(state.model_copy(update={"rollout": aborted}), reasons=(f"aborted: {rollout.returned}",))
     done = rollout.model_copy(update={"phase": "done", "reason": None})
-    return Step(state.model_copy(update={"rollout": done}), reasons=(f"done: {rollout.cause}",))
-
-
-def _drains(state: ServiceState, rollout: Rollout, why: str) -> Step:
-    draining = rollout.model_copy(update={"phase": "draining", "reason": None})
-    return Step(state.model_copy(update={"rollout": draining}), reasons=(f"draining: {why}",))
+    words = f"done: {rollout.cause}" + (f"; {why}" if why else "")
+    return Step(state.model_copy(update={"rollout": done}), reasons=(words,))
 
 
 def _excused(context: Context, key: ServiceKey, state: ServiceState, rollout: Rollout) -> frozenset[str]:
@@ -69,19 +67,18 @@ def _excused(context: Context, key: ServiceKey, state: ServiceState, rollout: Ro
 
 
 def draining(context: Context, key: ServiceKey, state: ServiceState, rollout: Rollout) -> Step:
-    """Backends leave the decision when their servers say that the instances are gone."""
-    old = [b for b in state.backends if b.role == "draining"]
-    left = _left(context, key, old, rollout)
-    backends = tuple(b for b in state.backends if b.role != "draining" or b in left)
-    if left:
-        went = ", ".join(sorted(f"{b.server} {b.slot}" for b in old if b not in left))
-        if went:
-            return Step(state.model_copy(update={"backends": backends}), reasons=(f"drained: {went}",))
-        if context.elapsed.of(facts.staging(key, rollout)) < context.desired.ack_timeout:
-            return Step(state)
-        slow = ", ".join(sorted({b.server for b in left}))
-        return waits(state, rollout, f"waiting for {slow} to end the old instance")
-    return _done(state.model_copy(update={"backends": backends}), rollout)
+    """The barrier is passed. A sole member's rollout ends when its old instances have: it knows that without a push.
+
+    Among several nobody waits for that word. It would cost a push of each server, and what still drains in a slot keeps nobody but
+    its own server from starting something there.
+    """
+    left = _left(context, key, [b for b in state.backends if b.role == "draining"], rollout)
+    if not left or len(context.cluster.members) > 1:
+        return _done(state, rollout)
+    if context.elapsed.of(facts.staging(key, rollout)) < context.desired.ack_timeout:
+        return Step(state)
+    slow = ", ".join(sorted({b.server for b in left}))
+    return waits(state, rollout, f"waiting for {slow} to end the old instance")
 
 
 def removal(context: Context, key: ServiceKey, state: ServiceState) -> Step:
@@ -92,7 +89,7 @@ def removal(context: Context, key: ServiceKey, state: ServiceState) -> Step:
     if rollout is not None and rollout.strategy == "remove":
         left = _left(context, key, state.backends, rollout)
         # Its ports and addresses go to nobody else while an old worker may still name them.
-        if left or unretired(context.cluster, context.reports, rollout.switched_at or 0, key):
+        if left or unretired(context.cluster, context.reports, rollout.switched_at or 0, key, context.elapsed):
             return Step(state)
         return Step(None, reasons=("removed; its volumes are kept",))
     if rollout is not None and rollout.phase == "draining":

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 
 from reconciler.model.cluster import Backend, ClusterState, Rollout
 from reconciler.model.identity import ServiceKey
+from reconciler.model.observed import Elapsed
 from reconciler.model.report import InstanceReport, Report
+from reconciler.plan import facts
 
 
 @dataclass(frozen=True)
@@ -89,14 +91,24 @@ def acknowledged(cluster: ClusterState, reports: Mapping[str, Report], generatio
     return tuple(silent)
 
 
-def unretired(cluster: ClusterState, reports: Mapping[str, Report], generation: int, key: ServiceKey | str) -> tuple[str, ...]:
-    """The members that may still have nginx workers older than `generation` of this epoch for a service, by name."""
+def unretired(
+    cluster: ClusterState, reports: Mapping[str, Report], generation: int, key: ServiceKey | str, elapsed: Elapsed | None = None
+) -> tuple[str, ...]:
+    """The members that may still have nginx workers older than `generation` of this epoch for a service, by name.
+
+    elapsed: an acknowledgement that has been known for long enough says as much as a word about the workers, which then need not
+    be pushed.
+    """
     old = []
     for member in cluster.members:
         report = reports.get(member)
         serving = report.serving if report else None
         retired = report.retired if report else None
-        told = serving is not None and serving.epoch == cluster.epoch and str(key) not in serving.without
-        if not told or retired is None or retired < generation:
+        if serving is None or serving.epoch != cluster.epoch or str(key) in serving.without:
+            old.append(member)
+            continue
+        told = retired is not None and retired >= generation
+        known = elapsed.of(facts.acknowledged(member, serving)) if elapsed is not None else 0.0
+        if not told and (serving.generation < generation or known < facts.RETIRED_SECONDS):
             old.append(member)
     return tuple(old)

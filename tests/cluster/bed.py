@@ -12,6 +12,7 @@ import yaml
 from load import Load
 
 from reconciler.model.cluster import ClusterState
+from reconciler.model.identity import ServiceKey
 from reconciler.model.report import Report
 from reconciler.ports import internal_port
 from tests.cluster import traffic
@@ -194,11 +195,25 @@ class Bed:
             return False
         if any(b.role != "live" for s in cluster.services.values() for b in s.backends):
             return False
+        if not all(self._drained(cluster, member) for member in cluster.members):
+            return False
         reports = [self.report(member) for member in cluster.members]
         return all(
             r.serving is not None and (r.serving.epoch, r.serving.generation) == (cluster.epoch, cluster.generation)
             for r in reports
         )
+
+    def _drained(self, cluster: ClusterState, member: str) -> bool:
+        """Whether a server that runs has ended what the decision no longer lists: it does that by itself and tells nobody."""
+        if member not in self.members or not self.members[member].running:
+            return True
+        listed = {
+            ServiceKey.parse(name).instance(b.slot, b.replica).name
+            for name, state in cluster.services.items()
+            for b in state.backends
+            if b.server == member
+        }
+        return {n for n in self.server(member).ids(f"{PROJECT}_{ENV}_") if not n.endswith("_sidecar")} <= listed
 
     def settle(self, revision: str, *members: str, seconds: float = 90.0) -> float:
         """Waits until `converged`. Returns the seconds it took."""

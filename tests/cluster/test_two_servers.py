@@ -63,13 +63,16 @@ def test_a_version_that_is_unhealthy_on_one_server_is_switched_on_none_and_a_rev
 
 
 def _drained_only_after_both_acknowledged(bed: Bed) -> None:
-    """For each decision that drains, every member's report of that time said that it serves the switch's generation."""
+    """For each decision that lets the old ones go, every member's report of that time said that it serves the switch's generation.
+
+    A report that goes with the decision, in one push, counts: both have the same time.
+    """
     drained = 0
     for commit in bed.remote.log("status/cluster"):
         state = bed.cluster(commit.sha)
         for service in state.services.values():
             rollout = service.rollout
-            if rollout is None or rollout.phase != "draining" or rollout.switched_at is None:
+            if rollout is None or rollout.phase != "done" or rollout.switched_at is None:
                 continue
             drained += 1
             for member in state.members:

@@ -193,7 +193,7 @@ def test_a_lost_report_blocks() -> None:
     assert told.phase() == "switching"
 
 
-def test_a_backend_is_forgotten_when_its_server_says_that_it_is_gone() -> None:
+def test_a_sole_member_is_done_when_its_old_instance_is_gone() -> None:
     told = switched()
     told.obey()
     told.decide()
@@ -201,6 +201,26 @@ def test_a_backend_is_forgotten_when_its_server_says_that_it_is_gone() -> None:
     told.decide()
     assert told.phase() == "draining"
     told.obey()
+    told.decide()
+    assert (told.phase(), told.slots("draining")) == ("done", [])
+
+
+def test_among_several_the_rollout_ends_when_all_serve_it_and_nobody_is_waited_for_to_say_that_the_old_one_is_gone() -> None:
+    """No server tells that its old instance is gone, and no decision notes it: that would be a push for each."""
+    told = switched(("a", "b"))
+    told.obey()
+    told.decide()
+    assert (told.phase(), told.slots("draining")) == ("done", [])
+    assert told.reasons[-1].startswith("shop/prod/web done: ")
+
+
+def test_a_decision_of_an_earlier_program_that_drains_among_several_is_ended() -> None:
+    told = switched(("a", "b"))
+    told.obey()
+    state = told.state()
+    assert told.cluster is not None and state.rollout is not None
+    before = state.model_copy(update={"rollout": state.rollout.model_copy(update={"phase": "draining"})})
+    told.cluster = told.cluster.model_copy(update={"services": {"shop/prod/web": before}})
     told.decide()
     assert (told.phase(), told.slots("draining")) == ("done", [])
 

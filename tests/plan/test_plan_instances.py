@@ -329,6 +329,58 @@ def test_nothing_drains_while_the_switch_is_not_acknowledged() -> None:
     assert "remove_instance" not in there.kinds()
 
 
+def forgotten() -> Server:
+    """The same among several: the decision has forgotten x1, which still runs here."""
+    there = draining()
+    assert there.story.cluster is not None
+    state = there.story.state()
+    assert state.rollout is not None
+    done = state.model_copy(
+        update={
+            "rollout": state.rollout.model_copy(update={"phase": "done"}),
+            "backends": tuple(b for b in state.backends if b.role == "live"),
+        }
+    )
+    there.story.cluster = there.story.cluster.model_copy(update={"services": {"shop/prod/web": done}})
+    return there
+
+
+@pytest.mark.parametrize(
+    ("connections", "waited", "kind"), [(0, 0.0, "remove_instance"), (3, 9.0, None), (3, 30.0, "remove_instance")]
+)
+def test_what_the_decision_has_forgotten_drains_all_the_same(connections: int, waited: float, kind: str | None) -> None:
+    there = forgotten()
+    box = there.box("shop_prod_web")
+    there.overrides["connections"] = {box.id: connections}
+    there.elapsed = {facts.draining(box.id): waited}
+    assert there.kinds() == ([kind] if kind else [])
+
+
+def test_the_next_version_waits_for_its_slot_until_what_drains_there_has_gone() -> None:
+    there = forgotten()
+    box = there.box("shop_prod_web")
+    there.overrides["connections"] = {box.id: 1}
+    there.story.commit(service(digest="x3"), revision=3).decide()
+    assert there.story.slots("staged") == ["a primary x3"]
+    assert there.kinds() == ["prepare_image"]
+    there.overrides["connections"] = {box.id: 0}
+    assert there.kinds() == ["prepare_image", "remove_instance"]
+    there.carry_out()
+    there.carry_out()
+    there.carry_out()
+    assert there.box("shop_prod_web").plan.labels.spec == "x3"
+
+
+def test_what_was_staged_and_aborted_is_removed_at_once_and_is_not_counted() -> None:
+    there = staging()
+    there.carry_out()
+    there.carry_out()
+    there.story.obey("failed")
+    there.story.decide()
+    there.overrides["connections"] = {}
+    assert "remove_instance" in there.kinds()
+
+
 def test_a_process_that_ended_while_it_drained_is_removed() -> None:
     there = draining()
     there.stop("shop_prod_web")

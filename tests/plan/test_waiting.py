@@ -79,16 +79,19 @@ def test_the_decisions_own_words_are_not_said_twice() -> None:
     assert len(waits(begun)) == 1
 
 
-def test_while_it_drains_the_old_instances_that_are_left_are_counted() -> None:
-    begun = switched()
+def test_while_a_sole_member_drains_the_connections_of_its_old_instance_are_told() -> None:
+    begun = story(service()).commit(service(digest="x2"), revision=2)
+    begun.decide()
+    begun.obey()
+    begun.decide()
     begun.obey()
     begun.decide()
     assert begun.phase() == "draining"
     old = InstanceReport(service=str(key()), slot="primary", spec="x1", phase="draining", connections=3)
     begun.obey()
-    report = begun.reports["b"]
-    begun.reports["b"] = report.model_copy(update={"instances": (*report.instances, old)})
-    assert waits(begun) == ("waiting for b (3 connections) to end the old instance",)
+    report = begun.reports["a"]
+    begun.reports["a"] = report.model_copy(update={"instances": (*report.instances, old)})
+    assert waits(begun) == ("waiting for a (3 connections) to end the old instance",)
 
 
 def test_a_recreate_names_whose_turn_it_is() -> None:
