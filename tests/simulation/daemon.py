@@ -347,7 +347,7 @@ class Daemon:
         )
         observed.__dict__["gates"] = self._gates(desired, cluster, observed, now)
         if cluster is not None:
-            observed.__dict__["connections"] = self.world.connections(self, drained_names(cluster, self.name))
+            observed.__dict__["connections"] = self.world.connections(self, drained_names(cluster, observed))
             errors = {about: (why, passing) for _, _, about, passing, why in self.troubles.values() if about is not None}
             errors |= stalls(desired, cluster, observed, self._elapsed(cluster, observed), self.site)
             observed.__dict__["start_errors"] = errors
