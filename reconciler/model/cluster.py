@@ -26,7 +26,8 @@ class Live(Tolerant):
 
 
 class Backend(Tolerant):
-    """One instance that the decision knows. `port` is the published host port, None in single_server mode.
+    """One instance that the decision knows. `port` is the published host port, None in single_server mode; `container_port` is what
+    the application listens on: a new version may listen on another one than the old one beside it.
 
     `kept`: without traffic, and running all the same, as the way back while a rolling rollout is not over.
     """
@@ -35,6 +36,7 @@ class Backend(Tolerant):
     replica: int = 1
     slot: Slot
     port: int | None = None
+    container_port: int | None = None
     spec: str
     role: Role
     weight: int = 0
@@ -81,7 +83,7 @@ class ServiceState(Tolerant):
     container_port: int
     live: Live | None = None
     previous: Live | None = None  # what was live before, whose image is kept for a way back
-    others: tuple[Live, ...] = ()  # what else is live on single servers, after a line that was stopped
+    others: tuple[Live, ...] = ()  # what else is live on single servers, or drains, after a line was stopped
     rollout: Rollout | None = None
     rejected: Rejected | None = None
     held: str | None = None

@@ -134,6 +134,7 @@ class DesiredService(Model):
     suspend: bool = False
     progress_deadline: float = 600.0
     stalled: str | None = None  # why it cannot be placed or started, such as too few servers in its zone
+    homeless: bool = False  # `stalled` is only about where it should be: what stays where it is need not care
 
 
 class ServerEntry(Model):

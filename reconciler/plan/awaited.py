@@ -8,6 +8,7 @@ from __future__ import annotations
 from reconciler.model.cluster import ClusterState, ServiceState
 from reconciler.model.identity import ServiceKey
 from reconciler.model.report import Report
+from reconciler.plan.switching import knows_only_the_old
 from reconciler.plan.votes import acknowledged, gone, pinned, unretired, vote
 
 VOTES = ("ready", "failed", "live")
@@ -67,7 +68,7 @@ def _news(key: ServiceKey, state: ServiceState, cluster: ClusterState, report: R
             votes = [e.phase for e in entries if e is not None and e.phase in VOTES]
             return seen and rollout.phase == "replacing", votes
         case "switching":
-            return report.server in acknowledged(cluster, reports, since, key), retired and _leaves(state)
+            return report.server in acknowledged(cluster, reports, since, key), retired and knows_only_the_old(state, rollout)
         case "draining":
             there = [gone(key, backend, rollout, cluster, reports) for backend in here if backend.role == "draining"]
             return there, retired and (rollout.strategy == "remove" or state.held is not None)
@@ -84,12 +85,6 @@ def _resolved(cluster: ClusterState, report: Report) -> frozenset[str]:
 
 def _staging(state: ServiceState | None) -> bool:
     return state is not None and state.rollout is not None and state.rollout.phase == "staging"
-
-
-def _leaves(state: ServiceState) -> bool:
-    """Whether the old workers are waited for before anything drains (see `plan.switching`)."""
-    live = {(b.server, b.replica) for b in state.backends if b.role == "live"}
-    return any((b.server, b.replica) not in live for b in state.backends if b.role == "draining")
 
 
 def _without_trifles(report: Report) -> Report:

@@ -190,6 +190,7 @@ def _placed(
         suspend=source.suspend or project.source.suspend,
         progress_deadline=deadline or inventory.defaults.progress_deadline,
         stalled=stalled,
+        homeless=stalled is not None and not service.open_volumes,
     )
 
 
@@ -227,7 +228,7 @@ def _modes(services: Mapping[ServiceKey, Service], inventory: Inventory) -> dict
     Host listeners and edges of a zone's servers may call every service of the zone, also while a server is drained, so that
     draining one does not change the mode of all.
     """
-    placed = {key: set(_servers(service, inventory)[0]) for key, service in services.items()}
+    placed = {key: set(_servers(service, inventory)[0]) or _zone(service, inventory) for key, service in services.items()}
     modes: dict[ServiceKey, bool] = {}
     for key, service in services.items():
         if service.stateful and placed[key] and all(inventory.servers[name].address for name in placed[key]):
@@ -240,6 +241,12 @@ def _modes(services: Mapping[ServiceKey, Service], inventory: Inventory) -> dict
                 span |= placed[consumer.key]
         modes[key] = len(span) > 1
     return modes
+
+
+def _zone(service: Service, inventory: Inventory) -> set[str]:
+    """Where it was placed before every server of its zone was drained: what stays there keeps its mode."""
+    zone = service.source.server_zone
+    return {name for name, entry in inventory.servers.items() if zone in (None, entry.zone)}
 
 
 def _warnings(project: ProjectAt, service: Service, inventory: Inventory) -> Iterator[Problem]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from reconciler.model.cluster import Backend, ServiceState
-from reconciler.model.desired import DesiredService
+from reconciler.model.desired import DesiredService, ServerEntry
 from reconciler.model.identity import Slot, other_slot
+from reconciler.ports import SECONDARY_OFFSET
 
 Place = tuple[str, int]  # (server, replica)
 
@@ -30,6 +31,28 @@ def assignment(want: DesiredService, state: ServiceState) -> Assignment:
     return Assignment(places=places, moved=bool(live) and live != places)
 
 
+def obstacle(want: DesiredService, state: ServiceState, servers: Mapping[str, ServerEntry]) -> str | None:
+    """Why no rollout may begin, or go on before its switch.
+
+    A stateful service stays where its data is. So nothing that concerns its placement holds up a new version there, unless the
+    server is out of the inventory: then nobody would carry it out.
+    """
+    stays = want.stateful and bool(live_slots(state)) and not assignment(want, state).moved
+    if stays and any(server not in servers for server, _ in live_slots(state)):
+        return rooted(want, state, servers)
+    return None if stays and want.homeless else want.stalled
+
+
+def rooted(want: DesiredService, state: ServiceState, servers: Mapping[str, ServerEntry]) -> str | None:
+    """Why a service whose very version is live everywhere is not where the config would have it (DESIGN section 2, State)."""
+    if not want.stateful:
+        return want.stalled
+    found = sorted({server for server, _ in live_slots(state)})
+    told = [f"{name}, which is drained" for name in found if name in servers and servers[name].state == "drained"]
+    told += [f"{name}, which is out of the inventory" for name in found if name not in servers]
+    return f"its data is on {' and '.join(told)}: stateful: only `servers:` moves it" if told else None
+
+
 def outdated(want: DesiredService, state: ServiceState) -> list[Place]:
     """Places of `want` where its very spec is not live, sorted: where an instance has to be staged."""
     current = {(b.server, b.replica) for b in state.backends if b.role == "live" and b.spec == want.spec.digest}
@@ -40,16 +63,6 @@ def stranded(want: DesiredService, state: ServiceState) -> list[Place]:
     """Those of them where another spec is live: what a recreate replaces in its own slot."""
     live = live_slots(state)
     return [place for place in outdated(want, state) if place in live]
-
-
-def homeless(want: DesiredService, state: ServiceState, servers: Collection[str]) -> str | None:
-    """Why a stateful service cannot go on: its data is on a server that the inventory (`servers`) no longer has."""
-    places = {server for server, _ in assignment(want, state).places}
-    lost = sorted(places - set(servers))
-    if not lost:
-        return None
-    where = ", ".join(lost)
-    return f"its data is on {where}, which is out of the inventory; take {where} in again, or name another under servers:"
 
 
 def live_slots(state: ServiceState) -> Mapping[Place, Slot]:
@@ -70,6 +83,27 @@ def idle_slot(state: ServiceState, place: Place) -> Slot | None:
     return None
 
 
-def staged(place: Place, slot: Slot, spec: str) -> Backend:
+def staged(place: Place, slot: Slot, want: DesiredService) -> Backend:
     """A backend about to be started, without traffic."""
-    return Backend(server=place[0], replica=place[1], slot=slot, spec=spec, role="staged", weight=0)
+    spec = want.spec
+    return Backend(
+        server=place[0], replica=place[1], slot=slot, container_port=spec.port, spec=spec.digest, role="staged", weight=0
+    )
+
+
+def beside(state: ServiceState, backend: Backend) -> Backend | None:
+    """What had the traffic of a place before, in its other slot, and still runs there."""
+    place = (backend.server, backend.replica, other_slot(backend.slot))
+    past = (b for b in state.backends if b.role in ("kept", "draining"))
+    return next((b for b in past if (b.server, b.replica, b.slot) == place), None)
+
+
+def stands_behind(listed: Backend, other: Backend) -> bool:
+    """Whether a configuration that lists one instance of a place as live reaches, as its backup, the one in the other slot.
+
+    Alone, an instance's other slot is written with its own ports. It is elsewhere if a version changed the container port, or the
+    backend mode.
+    """
+    if listed.port is not None:
+        return other.port == listed.port + (SECONDARY_OFFSET if listed.slot == "primary" else -SECONDARY_OFFSET)
+    return None in (listed.container_port, other.container_port) or listed.container_port == other.container_port

@@ -61,6 +61,7 @@ def _state(
             replica=replica,
             slot=entry.slot,
             port=entry.port,
+            container_port=known.spec.port if (known := desired.service_at(key, entry.spec)) is not None else None,
             spec=entry.spec,
             role="live" if entry is live[server, replica] else "draining",
             weight=100 if entry is live[server, replica] else 0,

@@ -57,9 +57,8 @@ def next_turn(
     if not left:
         return _done(context, want, state, rollout, ready)
     server = left[0]
-    backends = tuple(
-        b.model_copy(update={"spec": rollout.target}) if b.role == "live" and b.server == server else b for b in state.backends
-    )
+    now = {"spec": rollout.target, "container_port": want.spec.port}
+    backends = tuple(b.model_copy(update=now) if b.role == "live" and b.server == server else b for b in state.backends)
     turn = rollout.model_copy(update={"phase": "replacing", "replacing": server, "switched_at": context.generation, "reason": None})
     new = state.model_copy(update={"rollout": turn, "backends": backends})
     return Step(new, bump=True, reasons=(f"replacing on {server}: {rollout.cause}",))
@@ -122,9 +121,9 @@ def _failed(context: Context, want: DesiredService, state: ServiceState, rollout
         )
     live = state.live
     if want.rollback_image and live is not None and live.spec != rollout.target and entry.after_s is None:
+        then = {"spec": live.spec, "container_port": None}
         backends = tuple(
-            b.model_copy(update={"spec": live.spec}) if b.role == "live" and b.server == rollout.replacing else b
-            for b in state.backends
+            b.model_copy(update=then) if b.role == "live" and b.server == rollout.replacing else b for b in state.backends
         )
         back = rollout.model_copy(
             update={

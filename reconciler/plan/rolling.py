@@ -146,7 +146,7 @@ def _turn(context: Context, key: ServiceKey, want: DesiredService, state: Servic
     taken = sorted({server for (server, _), slot in slots.items() if slot is None})
     if taken:
         return waits(state, rollout, f"the other slot is still draining on {_names(taken)}")
-    added = tuple(staged(place, slot, rollout.target) for place, slot in slots.items() if slot is not None)
+    added = tuple(staged(place, slot, want) for place, slot in slots.items() if slot is not None)
     turn = rollout.model_copy(update={"phase": "staging", "batch": batch, "reason": None})
     new = state.model_copy(update={"rollout": turn, "backends": (*state.backends, *added)})
     return Step(new, reasons=(f"staging on {_names(batch)}{_progress(want, new, turn)}: {rollout.cause}",))

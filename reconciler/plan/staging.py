@@ -7,7 +7,7 @@ from reconciler.model.desired import DesiredService
 from reconciler.model.identity import ServiceKey
 from reconciler.plan import facts
 from reconciler.plan.pins import agreed, differ, found, pin
-from reconciler.plan.placed import assignment, homeless, outdated
+from reconciler.plan.placed import assignment, obstacle, outdated
 from reconciler.plan.recreate import next_turn, turns
 from reconciler.plan.step import SIDECAR_CAUSE, Context, Step, abort, waited_for, waits
 from reconciler.plan.votes import Tally, tally
@@ -51,7 +51,7 @@ def _late(state: ServiceState, rollout: Rollout, why: str, votes: Tally) -> Step
 
 def _overtaken(context: Context, want: DesiredService, state: ServiceState, rollout: Rollout) -> str | None:
     """Why a rollout that has not switched should not go on."""
-    stalled = want.stalled or homeless(want, state, context.desired.servers)
+    stalled = obstacle(want, state, context.desired.servers)
     if stalled:
         return stalled
     if want.suspend:

@@ -8,7 +8,7 @@ from reconciler.model.identity import ServiceKey
 from reconciler.plan import facts
 from reconciler.plan.cause import cause
 from reconciler.plan.pins import given
-from reconciler.plan.placed import Place, assignment, homeless, idle_slot, live_slots, outdated, staged, stranded
+from reconciler.plan.placed import Place, assignment, idle_slot, live_slots, obstacle, outdated, rooted, staged, stranded
 from reconciler.plan.rolling import next_batch
 from reconciler.plan.step import SIDECAR_CAUSE, SIDECAR_STUCK, Context, Step, held
 from reconciler.plan.votes import pinned, unretired
@@ -27,9 +27,10 @@ def start(context: Context, key: ServiceKey, want: DesiredService, state: Servic
     rollout, target = state.rollout, want.spec.digest
     retried = context.retried(key, rollout)
     refresh = _refresh(context, key, state)
+    servers = context.desired.servers
     if _settled(want, state) and not refresh:
-        return _forgiven(state)
-    stalled = want.stalled or homeless(want, state, context.desired.servers)
+        return _forgiven(held(state, rooted(want, state, servers)))
+    stalled = obstacle(want, state, servers)
     if stalled:
         return Step(held(state, stalled))
     if state.rejected is not None and state.rejected.spec == target and not retried:
@@ -97,7 +98,7 @@ def _begin(context: Context, key: ServiceKey, want: DesiredService, state: Servi
         update={
             "rollout": rollout,
             "others": _others(state, target),
-            "backends": (*state.backends, *(staged(place, slot, target) for place, slot in now.items())),
+            "backends": (*state.backends, *(staged(place, slot, want) for place, slot in now.items())),
             "rejected": None,
             "held": None,
             "retries": state.retries if again else 0,
@@ -108,12 +109,18 @@ def _begin(context: Context, key: ServiceKey, want: DesiredService, state: Servi
 
 
 def _others(state: ServiceState, target: str) -> tuple[Live, ...]:
-    """What else than the live version and the new one has traffic, as a stopped line leaves it: healing has to know it."""
-    specs = {b.spec for b in state.backends if b.role == "live"} - {target, state.live.spec if state.live is not None else ""}
+    """What else than the live version and the new one has traffic, as a stopped line leaves it: healing has to know it.
+
+    What went back may still drain, and is known to have had traffic until the next switch.
+    """
+    rollout = state.rollout
+    specs = {b.spec for b in state.backends if b.role == "live"}
     known = {other.spec: other for other in state.others}
-    if state.rollout is not None:
-        rollout = state.rollout
+    if rollout is not None:
         known[rollout.target] = Live(spec=rollout.target, revision=rollout.revision, image=rollout.image)
+        specs |= {rollout.target} if rollout.returned is not None else set()
+        specs |= {other.spec for other in state.others} if rollout.switched_at is None else set()
+    specs -= {target, state.live.spec if state.live is not None else ""}
     return tuple(known[spec] for spec in sorted(specs & known.keys()))
 
 

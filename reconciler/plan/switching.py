@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from reconciler.model.cluster import Backend, Rollout, ServiceState
 from reconciler.model.identity import ServiceKey
 from reconciler.plan import facts
+from reconciler.plan.placed import beside, stands_behind
 from reconciler.plan.step import Context, Step, waits
 from reconciler.plan.votes import acknowledged, gone, unretired
 
@@ -18,10 +19,11 @@ def switching(context: Context, key: ServiceKey, state: ServiceState, rollout: R
         return waits(state, rollout, f"waiting for {', '.join(blocking)} to acknowledge generation {rollout.switched_at}")
     silent = acknowledged(context.cluster, context.reports, rollout.switched_at or 0, key)
     old: tuple[str, ...] = ()
-    if not silent and _leaves(state, rollout):
+    if not silent and knows_only_the_old(state, rollout):
         old = unretired(context.cluster, context.reports, rollout.switched_at or 0, key, context.elapsed)
     if old:
-        return waits(state, rollout, f"waiting for old nginx workers of {', '.join(old)}, which know only the old place")
+        what = "place" if _leaves(state, rollout) else "port"
+        return waits(state, rollout, f"waiting for old nginx workers of {', '.join(old)}, which know only the old {what}")
     why = f"every member serves generation {rollout.switched_at}"
     if silent:
         why = f"{', '.join(silent)} silent for {context.desired.ack_timeout:.0f} s and reaches what is live by fallback"
@@ -38,15 +40,22 @@ def unacknowledged(context: Context, key: ServiceKey, state: ServiceState, rollo
     return tuple(member for member in silent if member not in excused)
 
 
+def knows_only_the_old(state: ServiceState, rollout: Rollout) -> bool:
+    """Whether who still has a configuration from before the switch reaches nothing but what drains."""
+    return _leaves(state, rollout) or _apart(state, rollout)
+
+
 def _done(state: ServiceState, rollout: Rollout, why: str | None = None) -> Step:
     """What was replaced is no longer listed: each server ends its own, by counting connections (see `plan.outgoing`)."""
-    state = state.model_copy(update={"backends": tuple(b for b in state.backends if b.role != "draining")})
+    backends = tuple(b for b in state.backends if b.role != "draining")
+    moved = _moves(state, backends)
+    state = state.model_copy(update={"backends": backends})
     if rollout.returned is not None:
         aborted = rollout.model_copy(update={"phase": "aborted", "reason": rollout.returned})
-        return Step(state.model_copy(update={"rollout": aborted}), reasons=(f"aborted: {rollout.returned}",))
+        return Step(state.model_copy(update={"rollout": aborted}), bump=moved, reasons=(f"aborted: {rollout.returned}",))
     done = rollout.model_copy(update={"phase": "done", "reason": None})
     words = f"done: {rollout.cause}" + (f"; {why}" if why else "")
-    return Step(state.model_copy(update={"rollout": done}), reasons=(words,))
+    return Step(state.model_copy(update={"rollout": done}), bump=moved, reasons=(words,))
 
 
 def _excused(context: Context, key: ServiceKey, state: ServiceState, rollout: Rollout) -> frozenset[str]:
@@ -55,11 +64,12 @@ def _excused(context: Context, key: ServiceKey, state: ServiceState, rollout: Ro
     A silent member's configurations are those from its last acknowledged generation on. As nothing is started in a slot that an
     older worker may list (see `starting`), they differ in this one switch: they list the draining slot as live and the other slot
     of the same place, which is live now, as backup. So a toggle in place hurts nobody. A service that leaves a place, or ends, or
-    is replaced in its slot has no such fallback: then only a server that the inventory drains is not waited for.
+    is replaced in its slot, or listens on another port than the version before, has no such fallback: then only a server that the
+    inventory drains is not waited for.
     """
     if context.elapsed.of(facts.staging(key, rollout)) < context.desired.ack_timeout:
         return frozenset()
-    in_place = rollout.strategy in ("toggle", "rolling", "refresh") and not _leaves(state, rollout)
+    in_place = rollout.strategy in ("toggle", "rolling", "refresh") and not knows_only_the_old(state, rollout)
     servers = context.desired.servers
     return frozenset(
         member for member in context.cluster.members if in_place or (member in servers and servers[member].state == "drained")
@@ -119,6 +129,23 @@ def _leaves(state: ServiceState, rollout: Rollout) -> bool:
     live = {(b.server, b.replica) for b in state.backends if b.role == "live"}
     places = {(b.server, b.replica) for b in state.backends if b.role == "draining"}
     return rollout.strategy != "remove" and not places <= live
+
+
+def _apart(state: ServiceState, rollout: Rollout) -> bool:
+    """Whether a configuration from before the switch would not find, behind what drains, what is live now.
+
+    What goes back has been listed with its own ports by whoever listed the new version, so that it is found.
+    """
+    past = [b for b in state.backends if b.role == "draining" and (rollout.returned is None or b.spec != rollout.target)]
+    live = {(b.server, b.replica): b for b in state.backends if b.role == "live"}
+    return any(not stands_behind(b, live[b.server, b.replica]) for b in past if (b.server, b.replica) in live)
+
+
+def _moves(state: ServiceState, backends: Sequence[Backend]) -> bool:
+    """Whether the backups of what is live are written otherwise once those that are gone are forgotten."""
+    live = [b for b in backends if b.role == "live"]
+    past = ((b, beside(state, b)) for b in live)
+    return any(other is not None and other not in backends and not stands_behind(b, other) for b, other in past)
 
 
 def _left(context: Context, key: ServiceKey, backends: Sequence[Backend], rollout: Rollout) -> list[Backend]:

@@ -14,6 +14,7 @@ from reconciler.model.desired import Desired
 from reconciler.model.identity import ServiceKey
 from reconciler.model.observed import Observed
 from reconciler.model.routes import Peer, Upstream
+from reconciler.plan.placed import beside
 from reconciler.ports import SECONDARY_OFFSET
 
 
@@ -70,11 +71,27 @@ class Reachable:
         return Upstream(name=upstream_name(key), peers=(*near, *far, *slots))
 
     def _reached(self, key: ServiceKey, state: ServiceState, backend: Backend, by_name: bool) -> tuple[str, str | None] | None:
-        if backend.port is not None:
-            return _published(self.desired, self.cluster, backend)
+        """The address of a live backend and that of the other slot, each with its own port; None for what cannot be reached."""
+        past = beside(state, backend)
+        if backend.port is None:
+            port = self._port(key, state, backend)
+            behind = self._port(key, state, past) if past is not None else port
+            return _local(key, backend, port, behind, self.observed, by_name=by_name, assume_up=self.assume_up)
+        reached = _published(self.desired, self.cluster, backend)
+        if reached is None or past is None:
+            return reached
+        if past.port is not None:
+            return reached[0], f"{reached[0].rpartition(':')[0]}:{past.port}"
+        # It was made before its service was published: whoever is on its server reaches it there, and nobody else.
+        here = _local(key, past, self._port(key, state, past), 0, self.observed, by_name=False, assume_up=False)
+        return reached[0], here[0] if here is not None else None
+
+    def _port(self, key: ServiceKey, state: ServiceState, backend: Backend) -> int:
+        """What an instance listens on."""
+        if backend.container_port is not None:
+            return backend.container_port
         service = self.desired.service_at(key, backend.spec)
-        port = service.spec.port if service is not None else state.container_port
-        return _local(key, backend, port, self.observed, by_name=by_name, assume_up=self.assume_up)
+        return service.spec.port if service is not None else state.container_port
 
     def _here(self, backend: Backend) -> bool:
         """Whether a backend is in this server's zone. A server that the inventory does not know has no zone to prefer."""
@@ -105,14 +122,15 @@ def decided_services(cluster: ClusterState) -> Iterable[tuple[ServiceKey, Servic
 
 
 def _local(
-    key: ServiceKey, backend: Backend, port: int, observed: Observed, *, by_name: bool, assume_up: bool
+    key: ServiceKey, backend: Backend, port: int, behind: int, observed: Observed, *, by_name: bool, assume_up: bool
 ) -> tuple[str, str | None] | None:
+    """By name, or by the slot's fixed address. `behind`: the port in the other slot."""
     if backend.server != observed.server:
         return None
     instance = key.instance(backend.slot, backend.replica)
     pair = observed.pair(key, backend.replica)
     owner = observed.of(instance, "sidecar") or observed.of(instance)
-    other = f"{pair[0] if backend.slot == 'secondary' else pair[1]}:{port}" if pair else None
+    other = f"{pair[0] if backend.slot == 'secondary' else pair[1]}:{behind}" if pair else None
     if by_name and (assume_up or (owner is not None and owner.running)):
         return f"{instance.name}:{port}", other
     if pair is None:
@@ -120,7 +138,7 @@ def _local(
     return f"{pair[0] if backend.slot == 'primary' else pair[1]}:{port}", other
 
 
-def _published(desired: Desired, cluster: ClusterState, backend: Backend) -> tuple[str, str] | None:
+def _published(desired: Desired, cluster: ClusterState, backend: Backend) -> tuple[str, str | None] | None:
     server = desired.servers.get(backend.server)
     address = server.address if server is not None else cluster.addresses.get(backend.server)
     if address is None or backend.port is None:

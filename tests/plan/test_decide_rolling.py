@@ -362,6 +362,7 @@ def test_a_newer_commit_takes_back_what_was_switched_before_it_is_staged() -> No
     assert before == [], "nothing is staged into a slot that still drains"
     assert told.slots("staged") == ["a secondary x3"]
     assert told.state().live.spec == "x1"  # type: ignore[union-attr]
+    assert [other.spec for other in told.state().others] == ["x2"], "what went back may still drain: its connections are counted"
     assert finish(told).slots("live") == ["a secondary x3", "b secondary x3", "c secondary x3"]
 
 

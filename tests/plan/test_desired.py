@@ -332,6 +332,14 @@ def test_pins_move_a_service_and_a_drained_pin_of_a_database_stalls_by_name() ->
     assert "pinned to one, which is drained" in (found.services[key("db")].stalled or "")
 
 
+def test_draining_every_server_of_a_zone_changes_neither_the_mode_nor_the_digest_of_a_database() -> None:
+    before = desired({"cluster.yaml": TWO, SHOP: shop(db={"image": "postgres:16"})})
+    text = TWO.replace("zone: lon1}", "zone: lon1, state: drained}")
+    after = desired({"cluster.yaml": text, SHOP: shop(db={"image": "postgres:16"})})
+    assert (after.services[key("db")].servers, after.services[key("db")].homeless) == ((), True)
+    assert after.services[key("db")].spec == before.services[key("db")].spec
+
+
 # --- backend mode --------------------------------------------------------------------------------------------------------------
 
 

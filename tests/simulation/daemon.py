@@ -114,7 +114,7 @@ class Daemon:
     site: Site
     program: str = "1"
     locals: dict[str, str] = field(default_factory=dict)
-    images: set[str] = field(default_factory=set)
+    images: dict[str, str] = field(default_factory=dict)  # reference -> the bytes that it named when it was pulled
     disk: Disk = field(default_factory=Disk)
     away_until: float = 0.0
     cut_until: float = 0.0
@@ -367,8 +367,8 @@ class Daemon:
         return found
 
     def _images(self) -> Iterator[tuple[str, ImageState]]:
-        for reference in sorted(self.images):
-            image = Image.model_construct(id=reference, reference=reference, volumes=(), exposed=())
+        for reference, bytes_ in sorted(self.images.items()):
+            image = Image.model_construct(id=bytes_, reference=bytes_, volumes=(), exposed=())
             yield reference, ImageState.model_construct(status="present", image=image)
         for reference, (done, _, attempt, failures) in self.pulls.items():
             if reference in self.images:
@@ -464,7 +464,7 @@ class Daemon:
         """What has been pulled by now is there for good."""
         for reference, (done, ok, _, _) in self.pulls.items():
             if ok and done <= self.world.now:
-                self.images.add(reference)
+                self.images.setdefault(reference, _bytes_of(reference, done))
 
     # Publishing
 
@@ -526,6 +526,12 @@ def _instance(action: Action) -> str | None:
             return action.name
         case _:
             return None
+
+
+def _bytes_of(reference: str, at: float) -> str:
+    """What a reference names in the registry when it is pulled: its tags move every minute."""
+    name, _, tag = reference.partition(":")
+    return reference if "@" in reference else f"{name}@{tag}.{int(at // 60.0)}"
 
 
 def _about(action: Action) -> str:

@@ -5,9 +5,15 @@ from __future__ import annotations
 import random
 from dataclasses import replace
 
+from reconciler.model.desired import Rolling
 from tests.simulation.trace import Commit, Event, Fault, Machine, Pass, Push, Scene
 from tests.simulation.versions import Service
 
+LINES = (
+    Rolling(soak=20.0),
+    Rolling(soak=5.0, on_failure="abort_local"),
+    Rolling(max_parallel=2, max_unavailable=1, soak=0.0),
+)
 SIZES = (2,) * 8 + (3,) * 6 + (1,) * 3 + (4, 5, 6)
 RATES = (1.0, 1.0, 0.8, 1.25)
 COMMITS = (
@@ -66,7 +72,7 @@ def _pass(rng: random.Random, after: float, server: str, calm: bool) -> Pass:
 def _services(rng: random.Random, machines: tuple[Machine, ...]) -> tuple[Service, ...]:
     size = len(machines)
     zone = rng.choice((None, machines[-1].zone))
-    web = Service("web", count=size, public=True, replicas=rng.choice((1, 1, 2)))
+    web = Service("web", count=size, public=True, replicas=rng.choice((1, 1, 2)), rolling=rng.choice((None, None, *LINES)))
     api = Service("api", count=rng.randint(1, min(3, size)), zone=zone if rng.random() < 0.3 else None, secrets=True)
     cache = Service("cache", sidecar=False)
     store = Service("store", sidecar=False, recreate=True, rollback=rng.random() < 0.5)

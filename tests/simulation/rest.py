@@ -35,6 +35,8 @@ def check(world: World) -> None:
     for name in cluster.services.keys() - kept:
         if ServiceKey.parse(name) not in desired.services:
             world.fail("I6", f"{name} is still in the decision")
+    for name, state in cluster.services.items():
+        _same_bytes(world, name, state)
     for daemon in world.daemons.values():
         if daemon.machine == daemon.name and daemon.name in cluster.members:
             _server(world, daemon, cluster)
@@ -58,6 +60,23 @@ def _service(world: World, key: ServiceKey, want: DesiredService, state: Service
     expected = {(s, r + 1) for s in want.servers for r in range(want.replicas)}
     if places != expected and not (want.stateful and not want.pinned):
         world.fail("I6", f"{key} is live on {sorted(places)}, placed on {sorted(expected)}")
+
+
+def _same_bytes(world: World, name: str, state: ServiceState) -> None:
+    """A tag is resolved once for each rollout: whatever runs the live version runs one image."""
+    found = set()
+    for backend in state.backends:
+        if (
+            backend.role == "live"
+            and state.live is not None
+            and backend.spec == state.live.spec
+            and backend.server in world.daemons
+        ):
+            box = world.daemons[backend.server].boxes.find(ServiceKey.parse(name).instance(backend.slot, backend.replica))
+            if box is not None:
+                found.add((backend.server, box.plan.image))
+    if len({image for _, image in found}) > 1:
+        world.fail("I4", f"{name} runs different images: {sorted(found)}; recorded: {state.live}")
 
 
 def _server(world: World, daemon: Daemon, cluster: ClusterState) -> None:

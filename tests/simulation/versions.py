@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
-from reconciler.model.desired import ContainerSpec, Desired, DesiredService, Drain, PublicRoute, Revision, ServerEntry
+from reconciler.model.desired import ContainerSpec, Desired, DesiredService, Drain, PublicRoute, Revision, Rolling, ServerEntry
 from reconciler.model.identity import ServiceKey
 from reconciler.plan.placement import place
 from reconciler.ports import internal_port
@@ -37,6 +37,7 @@ class Service:
     rollback: bool = False
     secrets: bool = False
     suspend: bool = False
+    rolling: Rolling | None = None
 
     @property
     def key(self) -> ServiceKey:
@@ -155,7 +156,8 @@ class Commits:
                 publish=self.publish,
                 secrets=("key",) if service.secrets else (),
             ),
-            strategy="recreate" if service.recreate else "toggle",
+            strategy="recreate" if service.recreate else "rolling" if service.rolling is not None else "toggle",
+            rolling=service.rolling or Rolling(),
             servers=known or placed.servers,
             pinned=bool(known),
             stateful=service.recreate,
@@ -166,6 +168,7 @@ class Commits:
             suspend=service.suspend,
             replicas=service.replicas,
             stalled=why,
+            homeless=why is not None,
         )
 
 
