@@ -78,6 +78,14 @@ class _Switch:
     waiting_for: str = "nothing was seen yet"
 
 
+@dataclass(frozen=True)
+class _Refused:
+    """Why a target's file was not put in place. `tried`: this nginx was asked; otherwise it is the server that could not."""
+
+    error: str
+    tried: bool = True
+
+
 class Nginx:
     """The nginxes of this server. `root`: on the host, a directory per nginx below it, mounted at `mount` in its container.
 
@@ -170,14 +178,14 @@ class Nginx:
             if done is not None:
                 self._refused.pop(target.name, None)
             else:
-                error = self._give_up(item, timeout) if isinstance(item, _Switch) else item
+                found = _Refused(self._give_up(item, timeout)) if isinstance(item, _Switch) else item
                 tries = self._refused[target.name][2] if target.name in self._refused else 0
-                self._refused[target.name] = (target.fingerprint, error, tries + 1)
+                self._refused[target.name] = (target.fingerprint, found.error, tries + found.tried)
                 done = Switched(target.name, False, None, self.state(target.name, pid, target.port))
             outcomes.append(done)
         return outcomes
 
-    def _place(self, target: Target, pid: int) -> _Switch | str:
+    def _place(self, target: Target, pid: int) -> _Switch | _Refused:
         """Test the candidate where it will run, and put it in place. Returns why not when it is refused."""
         try:
             self._put(target.name, CANDIDATE, target.text.encode())
@@ -185,14 +193,16 @@ class Nginx:
             code, output = self._containers.exec(target.name, argv, EXEC_SECONDS)
             if code != 0:
                 (self._directory(target.name) / CANDIDATE).unlink(missing_ok=True)
-                return _last(_COMPLAINT, output) or f"{target.name}: `nginx -t` ended with code {code}: {output.strip()[-300:]}"
+                words = f"{target.name}: `nginx -t` ended with code {code}: {output.strip()[-300:]}"
+                return _Refused(_last(_COMPLAINT, output) or words)
             previous = self._read(target.name)
             noted = workers(pid)
             self._watch("before", f"rename {target.name}")
             self._rename(target.name, CANDIDATE)
             self._watch("after", f"rename {target.name}")
         except (ReconcilerError, OSError) as error:
-            return f"{target.name} could not be given its configuration: {error}"
+            words = f"{target.name} could not be given its configuration: {error}"
+            return _Refused(words, tried=not isinstance(error, OSError))  # a full disk is no fault of this nginx
         return _Switch(target, pid, previous, noted.current | noted.shutting_down)
 
     def _give_up(self, switch: _Switch, timeout: float) -> str:

@@ -102,7 +102,7 @@ class NginxState(Model):
     old_workers: int = 0  # workers of an edge that are shutting down; 0 for what only passes TCP on
     refused: str | None = None  # fingerprint of the text that it refused last; the loaded one if that could not be verified
     error: str | None = None  # nginx's own line for that
-    tries: int = 0  # how often in a row, whatever the text was
+    tries: int = 0  # how often in a row, whatever the text was; without what failed on the server's side, such as a full disk
     refusals: tuple[Refusal, ...] = ()  # the parts that nginx's own line put the blame on
 
 
