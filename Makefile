@@ -78,8 +78,8 @@ test-ground: setup
 	fi
 
 .PHONY: simulate
-simulate: setup ## the simulation for longer, on all cores: make simulate SEEDS=1000:2000 (first:last, exclusive)
-	@$(BIN)/python -m tests.simulation $(if $(SEEDS),--seeds $(SEEDS)) $(ARGS)
+simulate: setup ## the simulation for longer, on all cores: make simulate SEEDS=1000:2000 (first:last, exclusive; SCOPE=small)
+	@$(BIN)/python -m tests.simulation $(if $(SEEDS),--seeds $(SEEDS)) $(if $(SCOPE),--scope $(SCOPE)) $(ARGS)
 
 .PHONY: bench
 bench: setup ## measure into bench/RESULTS.md: lost requests, cost of a pass, commit to live (BENCH=quick: minutes)

@@ -264,7 +264,9 @@ class Cycle:
     def _desire(self) -> Desired:
         desired = self._configuration.desired(self.cluster, self.observed)
         here = desired.servers.get(self._site.server)
-        self._site = self._site.model_copy(update={"address": here.address if here is not None else None})
+        known = self.cluster.addresses if self.cluster is not None else {}  # out of the inventory, until its services have moved
+        address = here.address if here is not None else known.get(self._site.server)
+        self._site = self._site.model_copy(update={"address": address})
         self._observer.site = self._site
         if self._configuration.lacking(self.cluster, self.observed):
             self.poll()

@@ -13,6 +13,9 @@ from reconciler.model.cluster import SCHEMA, ClusterState, Decider
 
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
+SUPERSEDED_MOST = 8
+"""Epochs that a cluster state remembers to have replaced."""
+
 
 @dataclass(frozen=True)
 class Copy:
@@ -97,6 +100,8 @@ def choose(
         return Followed(own.cluster, remote_oid, own.reasons)
     if found is None:
         what = damage or "status/cluster was deleted"
+    elif found.epoch in own.cluster.superseded:
+        what = f"status/cluster was put back to the epoch {found.epoch[:8]}, which was given up"
     elif found.epoch != own.cluster.epoch:
         return Followed(found, remote_oid)
     elif found.generation < own.cluster.generation and not _ours(found, own.cluster):
@@ -109,7 +114,14 @@ def choose(
         return Followed(found, remote_oid)
     # Whoever rebuilds it publishes it: of several that do, the first to land is followed by the others.
     decider = Decider(server=server, program=own.cluster.decided_by.program)
-    rebuilt = own.cluster.model_copy(update={"epoch": epoch, "generation": own.cluster.generation + 1, "decided_by": decider})
+    rebuilt = own.cluster.model_copy(
+        update={
+            "epoch": epoch,
+            "superseded": (*own.cluster.superseded, own.cluster.epoch)[-SUPERSEDED_MOST:],
+            "generation": own.cluster.generation + 1,
+            "decided_by": decider,
+        }
+    )
     reason = f"{what}; rebuilt from this server's copy under a new epoch"
     return Followed(rebuilt, remote_oid, (reason, *own.reasons), notice=reason)
 

@@ -110,6 +110,7 @@ class ClusterState(Tolerant):
 
     schema_: int = Field(default=SCHEMA, alias="schema")
     epoch: str
+    superseded: tuple[str, ...] = ()  # the epochs before, so that one that is put back by hand is known for what it is
     generation: int
     decided_by: Decider
     members: tuple[str, ...]

@@ -58,6 +58,9 @@ def _overtaken(context: Context, want: DesiredService, state: ServiceState, roll
         return "suspended in the config"
     if want.spec.digest != rollout.target:
         return f"overtaken by {context.desired.revision}"
+    gone = sorted({*(rollout.scope or ())} - set(context.desired.servers))
+    if gone:
+        return f"{', '.join(gone)} is out of the inventory"
     if rollout.strategy == "recreate" or rollout.scope is not None:
         return None
     staged = sorted((b.server, b.replica) for b in state.backends if b.role == "staged")

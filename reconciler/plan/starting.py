@@ -149,7 +149,7 @@ def _attempt(rollout: Rollout | None, revision: Revision) -> int:
 
 def _refresh(context: Context, key: ServiceKey, state: ServiceState) -> tuple[str, ...]:
     """The servers that ask for a one-server rollout and where the service is live."""
-    live = {b.server for b in state.backends if b.role == "live"}
+    live = {b.server for b in state.backends if b.role == "live" and b.server in context.desired.servers}
     since = state.rollout.switched_at if state.rollout is not None else None
     asking = (name for name, report in context.reports.items() if str(key) in report.refresh)
     return tuple(sorted(name for name in asking if name in live and context.seen(name, since)))

@@ -85,6 +85,13 @@ def test_a_rebuild_by_somebody_else_is_followed_although_its_generation_is_lower
     assert chosen(state(2, epoch="e2", server="b"), Copy(state(7), "old")) == (state(2, epoch="e2", server="b"), None)
 
 
+def test_an_epoch_that_was_given_up_and_is_put_back_is_no_rebuild_by_somebody_else() -> None:
+    own = Copy(state(9, epoch="e2").model_copy(update={"superseded": ("e1",)}), "old")
+    cluster, notice = chosen(state(12, epoch="e1", server="b"), own)
+    assert cluster is not None and (cluster.epoch, cluster.superseded) == ("fresh", ("e1", "e2"))
+    assert notice is not None and "given up" in notice
+
+
 def test_a_newer_schema_is_waited_for_not_overwritten() -> None:
     """FAULTS 7."""
     with pytest.raises(Stalled, match="upgrade"):

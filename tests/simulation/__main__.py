@@ -1,5 +1,6 @@
 """`make simulate SEEDS=1000:2000`: many seeds on all cores; a failing one is shrunk and can be replayed alone.
 
+`make simulate SCOPE=small`: one toggle on two servers, with the program's death at every pair of moments.
 `--replay SEED` prints all that happens in one run, `--digest SEED` its SHA-256.
 """
 
@@ -11,7 +12,9 @@ import sys
 from tests.simulation.daemon import Rules
 from tests.simulation.drawing import draw
 from tests.simulation.running import Finding, digest, run, trace
+from tests.simulation.scope import pairs, singles, toggle
 from tests.simulation.shrinking import outcome, shrink
+from tests.simulation.world import Broken
 
 SHOWN = 3
 
@@ -23,6 +26,7 @@ def main() -> int:
     parser.add_argument("--workers", type=int, help="processes; default: one for each core")
     parser.add_argument("--replay", type=int, metavar="SEED")
     parser.add_argument("--digest", type=int, metavar="SEED")
+    parser.add_argument("--scope", choices=("small",), help="instead: two servers, one toggle, every pair of crashes")
     parser.add_argument("--all", action="store_true", help=f"go on after {SHOWN} findings")
     options = parser.parse_args()
     if options.replay is not None:
@@ -31,6 +35,8 @@ def main() -> int:
     if options.digest is not None:
         print(digest(options.digest))
         return 0
+    if options.scope is not None:
+        return _small()
     found = []
     for finding in run(options.seeds, lambda words: print(words, flush=True), options.workers):
         found.append(finding)
@@ -40,6 +46,23 @@ def main() -> int:
     for finding in found[:SHOWN]:
         _show(finding)
     return 1 if found else 0
+
+
+def _small() -> int:
+    """Each death of the program during a toggle, and each pair."""
+    done = 0
+    try:
+        for alone in singles():
+            toggle(alone)
+            for pair in pairs(min(alone)):
+                toggle(pair)
+                done += 1
+            print(f"moment {min(alone)} and each after it: {done} pairs so far", flush=True)
+    except Broken as broken:
+        print("\n".join((*broken.log, str(broken))))
+        return 1
+    print(f"{done} pairs, all of them fine")
+    return 0
 
 
 def _show(finding: Finding) -> None:

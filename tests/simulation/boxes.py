@@ -11,7 +11,7 @@ from reconciler.model.container import ContainerPlan
 from reconciler.model.effect import Effect
 from reconciler.model.identity import InstanceKey
 from reconciler.model.observed import Container
-from tests.simulation.served import Served, served
+from tests.simulation.served import Refused, Served, serve
 from tests.simulation.versions import healthy_after
 
 ROUTES_FOR = 60.0
@@ -21,32 +21,10 @@ ROUTES_FOR = 60.0
 class Worker:
     """An nginx worker that is shutting down: it ends at `ends`, and carries connections to whom it listed as live."""
 
-    loaded: Loaded
+    loaded: Served
     since: float
     ends: float
     pinned: bool
-
-
-@dataclass(frozen=True)
-class Loaded:
-    """A text as nginx has it in use: names were resolved when it was loaded."""
-
-    served: Served
-    names: tuple[tuple[str, str], ...]
-
-    def resolve(self, address: str) -> str:
-        """`host:port` with the host's address of that time."""
-        host, _, port = address.rpartition(":")
-        return next((f"{found}:{port}" for name, found in self.names if name == host), address)
-
-    def __post_init__(self) -> None:
-        groups = [
-            (group.name, tuple(map(self.resolve, group.live)), tuple(map(self.resolve, group.backup)))
-            for group in self.served.groups
-        ]
-        object.__setattr__(self, "groups", tuple(groups))
-
-    groups: tuple[tuple[str, tuple[str, ...], tuple[str, ...]], ...] = field(init=False, default=())
 
 
 @dataclass
@@ -62,10 +40,11 @@ class Box:
     networks: tuple[str, ...] = ()
     exit_code: int | None = None
     restarts: int = 0
-    loaded: Loaded | None = None
+    loaded: Served | None = None
     coming: tuple[float, str] | None = None  # a text that nginx was told to load, and when it will have done so
     workers: list[Worker] = field(default_factory=list)
     refused: tuple[str, str] | None = None
+    tries: int = 0
     view: Container | None = None
     view_of: tuple[object, ...] = ()
 
@@ -272,7 +251,7 @@ class Boxes:
             if loaded is None or self.refuses:
                 box.status, box.exit_code = "exited", 1
                 return
-            box.loaded, box.workers, box.refused, box.coming = loaded, [], None, None
+            box.loaded, box.workers, box.refused, box.tries, box.coming = loaded, [], None, 0, None
 
     def _switch(self, target: e.SwitchTarget, now: float, old: float, load: float) -> None:
         box = self.named(target.name)
@@ -280,6 +259,8 @@ class Boxes:
             return
         if self.refuses or self._resolved(target.text) is None:
             box.refused = (target.fingerprint, "refused by a fault" if self.refuses else "host not found in upstream")
+            box.tries += 1
+            self.texts[target.name] = box.loaded.text
             return
         if load > 0:
             box.coming = (now + load, target.text)
@@ -293,21 +274,19 @@ class Boxes:
         self.texts[box.plan.name] = text
         if old > 0:
             box.workers.append(Worker(box.loaded, now, now + old, old > 5.0))
-        box.loaded, box.refused, box.coming = loaded, None, None
+        box.loaded, box.refused, box.tries, box.coming = loaded, None, 0, None
 
-    def _resolved(self, text: str) -> Loaded | None:
-        """The text with the names in it resolved; None when one of them is not there: nginx does not load that."""
-        found = served(text)
-        names = {}
-        for group in found.groups:
-            for address in (*group.live, *group.backup):
-                host = address.rpartition(":")[0]
-                if not host[0].isdigit():
-                    there = [b for b in self.boxes.values() if b.status in ("running", "paused") and host in b.plan.aliases]
-                    if not there:
-                        return None
-                    names[host] = there[0].plan.address or ""
-        return Loaded(found, tuple(names.items()))
+    def _resolved(self, text: str) -> Served | None:
+        """The text with the names in it resolved; None when nginx refuses it, as when one of them is not there."""
+        try:
+            return serve(text, self._addresses)
+        except Refused:
+            return None
+
+    def _addresses(self, host: str) -> tuple[str, ...]:
+        """What Docker's resolver answers on the project networks."""
+        there = (b for b in self.boxes.values() if b.status in ("running", "paused") and host in b.plan.aliases)
+        return tuple(b.plan.address for b in there if b.plan.address is not None)
 
     @staticmethod
     def _leave(box: Box, network: str) -> None:

@@ -8,33 +8,36 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from reconciler.engine.carrying import FIRST_DELAY, MOST_DELAY
 from reconciler.engine.executor import steps
 from reconciler.engine.following import Copy, Followed, choose
+from reconciler.engine.publishing import RIDE_SECONDS
 from reconciler.engine.standing import check_name, may_decide, sole
+from reconciler.engine.texts import Texts
 from reconciler.engine.world import Identity
 from reconciler.errors import Stalled, Transient
 from reconciler.model.action import Action, PrepareImage, RemoveInstance, SignalInstance, StartContainer, StartInstance, StartNginx
 from reconciler.model.cluster import ClusterState, Decider
 from reconciler.model.desired import Desired
-from reconciler.model.effect import Effect
+from reconciler.model.effect import Effect, Switch, WriteConfig
 from reconciler.model.observed import Elapsed, Gate, Image, ImageState, NginxState, Observed
 from reconciler.model.report import Report
 from reconciler.model.routes import NginxConfig
 from reconciler.model.site import Site
 from reconciler.plan import facts
-from reconciler.plan.awaited import awaited, only_words
+from reconciler.plan.awaited import awaited, only_words, resolves, telling
 from reconciler.plan.decide import Decision, decide
 from reconciler.plan.ending import drained_names
 from reconciler.plan.gates import gate_targets
-from reconciler.plan.nginxes import Intended, configs
+from reconciler.plan.nginxes import Intended
 from reconciler.plan.planner import plan, stalls
 from reconciler.plan.rebuild import unsettled
 from reconciler.plan.reporting import report as make_report
 from reconciler.plan.wanted import wanted
-from reconciler.render.nginx import Rendered
+from reconciler.render.nginx import Rendered, render
 from tests.simulation.boxes import Boxes
 from tests.simulation.remote import CLUSTER, Content, Update
 from tests.simulation.trace import Pass
@@ -45,12 +48,29 @@ if TYPE_CHECKING:
 
 FAILS_AFTER = 5.0
 PULL = 3.0
-RIDE = 10.0
-WORDS = 10.0
+WORDS = 30.0
 DECISIONS = 20
 
 Moment = Effect | str
 Answer = None | Exception | str
+
+
+@lru_cache(maxsize=20000)
+def rendered(config: NginxConfig) -> Rendered:
+    """The product's text, remembered across runs: their servers and services have the same names."""
+    return render(config)
+
+
+class Remembered(Texts):
+    """The engine's texts, rendered as the rules say."""
+
+    def __init__(self, rule: Callable[[NginxConfig], Rendered]) -> None:
+        super().__init__()
+        self._rule = rule
+
+    def render(self, config: NginxConfig) -> Rendered:
+        """The text and its fingerprint."""
+        return self._rule(config)
 
 
 @dataclass(frozen=True)
@@ -60,7 +80,7 @@ class Rules:
     decide: Callable[..., Decision] = decide
     plan: Callable[..., tuple[Action, ...]] = plan
     report: Callable[..., Report] = make_report
-    configs: Callable[..., dict[str, NginxConfig]] = configs
+    render: Callable[[NginxConfig], Rendered] = rendered
     choose: Callable[..., Followed] = choose
     may_decide: Callable[..., bool] = may_decide
     sole: Callable[..., bool] = sole
@@ -119,6 +139,7 @@ class Daemon:
     away_until: float = 0.0
     cut_until: float = 0.0
     observed_at: float = 0.0
+    unseen: set[str] = field(default_factory=set)
     held: tuple[Generator[Moment, Answer, bool], Moment, Pass] | None = None
 
     def __post_init__(self) -> None:
@@ -139,11 +160,10 @@ class Daemon:
         self.probes: dict[str, float] = {}
         self.heals: dict[str, list[float]] = {}
         self.troubles: dict[str, tuple[float, int, str | None, bool, str]] = {}
-        self.pulls: dict[str, tuple[float, bool, str, int]] = {}
+        self.pulls: dict[str, tuple[float, str | None, str, int]] = {}
         self.in_hand: dict[str, InHand] = {}
         self.pairs: dict[str, tuple[str, str]] = {}
-        self.made: tuple[object, ...] = ()
-        self.intents: dict[str, Intended] = {}
+        self.texts = Remembered(self.world.render)
         self.held = None
 
     def clock(self) -> float:
@@ -170,7 +190,8 @@ class Daemon:
             return False
         desired = world.commits.desired(self.view.head)
         entry = desired.servers.get(self.name)
-        self.site = self.site.model_copy(update={"address": entry.address if entry is not None else None})
+        known = self.cluster.addresses if self.cluster is not None else {}
+        self.site = self.site.model_copy(update={"address": entry.address if entry is not None else known.get(self.name)})
         observed = self._observe(desired)
         if not self.spoken:
             try:
@@ -280,19 +301,7 @@ class Daemon:
     def _intended(self, desired: Desired, cluster: ClusterState | None, observed: Observed) -> dict[str, Intended]:
         if cluster is None:
             return {}
-        of = (desired, cluster, observed.containers, self.site)
-        if len(self.made) != len(of) or any(one is not other for one, other in zip(of, self.made, strict=True)):
-            now = self.world.rules.configs(desired, cluster, observed, self.site)
-            up = self.world.rules.configs(desired, cluster, observed, self.site, assume_up=True)
-            self.intents = {
-                name: Intended(config, self._render(config).fingerprint, self._render(up.get(name, config)).fingerprint)
-                for name, config in now.items()
-            }
-            self.made = of
-        return self.intents
-
-    def _render(self, config: NginxConfig) -> Rendered:
-        return self.world.render(config)
+        return self.texts.intended(desired, cluster, observed, self.site, self._elapsed(cluster, observed))
 
     def _elapsed(self, cluster: ClusterState | None, observed: Observed) -> Elapsed:
         assert self.view is not None
@@ -313,10 +322,8 @@ class Daemon:
 
     def _observe(self, desired: Desired) -> Observed:
         boxes, cluster, now = self.boxes, self.cluster, self.world.now
-        self.observed_at = now
+        self.observed_at, self.unseen = now, set()
         containers = tuple(b.container() for b in sorted(boxes.boxes.values(), key=lambda b: b.plan.name))
-        if len(self.made) == 4 and self.made[2] == containers:
-            containers = self.made[2]  # type: ignore[assignment]
         for container in containers:
             labels = container.labels
             if labels.service is not None and labels.addresses is not None:
@@ -359,29 +366,29 @@ class Daemon:
             if box.plan.labels.role != "application" and box.status == "running":
                 found[box.plan.name] = NginxState.model_construct(
                     name=box.plan.name,
-                    loaded=box.loaded.served.fingerprint if box.loaded is not None else None,
+                    loaded=box.loaded.meaning.fingerprint if box.loaded is not None else None,
                     old_workers=len(box.workers) if box.plan.labels.role == "edge" else 0,
                     refused=box.refused[0] if box.refused is not None else None,
                     error=box.refused[1] if box.refused is not None else None,
+                    tries=box.tries,
+                    refusals=(),
                 )
         return found
 
     def _images(self) -> Iterator[tuple[str, ImageState]]:
-        for reference, bytes_ in sorted(self.images.items()):
-            image = Image.model_construct(id=bytes_, reference=bytes_, volumes=(), exposed=())
-            yield reference, ImageState.model_construct(status="present", image=image)
-        for reference, (done, _, attempt, failures) in self.pulls.items():
-            if reference in self.images:
-                continue
-            if self.world.now < done:
-                yield reference, ImageState.model_construct(status="preparing", attempt=attempt, failures=failures)
-                continue
+        for reference, (done, found, attempt, failures) in self.pulls.items():
             hard = reference.endswith("unbuildable")
             why = "build failed" if hard else "registry does not answer"
-            yield (
-                reference,
-                ImageState.model_construct(status="failed", attempt=attempt, error=why, transient=not hard, failures=failures + 1),
-            )
+            if self.world.now < done:
+                yield reference, ImageState.model_construct(status="preparing", attempt=attempt, failures=failures)
+            elif found is not None:
+                image = Image.model_construct(id=found, reference=found, volumes=(), exposed=())
+                yield reference, ImageState.model_construct(status="present", image=image, attempt=attempt)
+            else:
+                failed = ImageState.model_construct(
+                    status="failed", attempt=attempt, error=why, transient=not hard, failures=failures + 1
+                )
+                yield reference, failed
 
     def _gates(self, desired: Desired, cluster: ClusterState | None, observed: Observed, now: float) -> dict[str, Gate]:
         gates = {}
@@ -431,7 +438,7 @@ class Daemon:
             yield from self._steps(action, instance, event)
 
     def _steps(self, action: Action, instance: str | None, event: Pass) -> Generator[Moment, Answer, None]:
-        rest = steps(action, self._render)
+        rest = self._parts(steps(action, self.texts.render))
         for effect in rest:
             answer = yield effect
             if isinstance(answer, Exception):
@@ -445,6 +452,19 @@ class Daemon:
                 return
         self.troubles.pop(_about(action), None)
 
+    def _parts(self, effects: Iterator[Effect]) -> Iterator[Effect]:
+        """A switch as what it is made of: the files of all, then each nginx told; the program may end between any two."""
+        for effect in effects:
+            if isinstance(effect, Switch):
+                running = {box.plan.name for box in self.boxes.nginxes()}
+                for target in effect.targets:
+                    if target.name in running:
+                        yield WriteConfig(name=target.name, text=target.text)
+                for target in effect.targets:
+                    yield Switch(targets=(target,))
+            else:
+                yield effect
+
     def failed(self, action: Action, error: Exception) -> None:
         """Remember what went wrong, and when to try again."""
         count = self.troubles.get(_about(action), (0.0, 0))[1] + 1
@@ -455,16 +475,23 @@ class Daemon:
         self.troubles[_about(action)] = (again, count, about, True, str(error))
 
     def _prepare(self, action: PrepareImage, event: Pass) -> None:
-        known = self.pulls.get(action.reference)
+        """As `engine/images.py`: a rollout asks what its tag means now; what is here is good enough while the registry is away."""
+        reference = action.reference
+        known = self.pulls.get(reference)
         failures = known[3] + 1 if known is not None and known[2] == action.attempt else 0
-        ok = event.pull and not action.reference.endswith("unbuildable")
-        self.pulls[action.reference] = (self.world.now + PULL, ok, action.attempt, failures)
+        here = reference if reference in self.images.values() else self.images.get(reference)
+        done, found = self.world.now, here
+        if here is None or (action.attempt and "@" not in reference):
+            done += PULL
+            if event.pull and not reference.endswith("unbuildable"):
+                found = _bytes_of(reference, done)
+        self.pulls[reference] = (done, found, action.attempt, failures)
 
     def pulled(self) -> None:
         """What has been pulled by now is there for good."""
-        for reference, (done, ok, _, _) in self.pulls.items():
-            if ok and done <= self.world.now:
-                self.images.setdefault(reference, _bytes_of(reference, done))
+        for reference, (done, found, _, _) in self.pulls.items():
+            if found is not None and done <= self.world.now:
+                self.images[reference] = found
 
     # Publishing
 
@@ -477,14 +504,10 @@ class Daemon:
             updates.append(Update(CLUSTER, world.remote.name(), self.proposal[1], self.proposal[0]))
         elif own is not None and own.cluster != self.known and own.cluster.decided_by.server == self.name:
             updates.append(Update(CLUSTER, world.remote.name(), own.based_on, own.cluster))
-        company = cluster is not None and (len(cluster.members) > 1 or self.name not in cluster.members)
-        if report != self.told:
-            self.unsaid = self.clock() if self.unsaid is None else self.unsaid
-            waited_for = not company or (cluster is not None and awaited(cluster, self.told, report))
-            if updates or waited_for or cluster is None or self.clock() - self.unsaid >= RIDE:
-                updates.append(Update(self.name, world.remote.name(), self.view.oids.get(self.name), report))
-        else:
+        if report == self.told:
             self.unsaid = None
+        elif updates or cluster is None or cluster.members == (self.name,) or self._worth_a_push(cluster, report):
+            updates.append(Update(self.name, world.remote.name(), self.view.oids.get(self.name), report))
         if not updates:
             return
         yield "push"
@@ -496,6 +519,15 @@ class Daemon:
         yield "pushed"
         if outcome == "lands":
             self._landed(updates, rejected)
+
+    def _worth_a_push(self, cluster: ClusterState, report: Report) -> bool:
+        """What others wait for goes at once, what people want to know a while later, the rest with the next push."""
+        if not telling(self.told, report):
+            self.unsaid = None
+        elif self.unsaid is None:
+            self.unsaid = self.clock()
+        rested = self.unsaid is not None and self.clock() - self.unsaid >= RIDE_SECONDS
+        return rested or awaited(cluster, self.told, report) or resolves(cluster, self.told, report)
 
     def _landed(self, updates: list[Update], rejected: Mapping[str, str | None]) -> None:
         assert self.view is not None

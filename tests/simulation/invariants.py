@@ -11,10 +11,11 @@ from reconciler.model.cluster import ClusterState, Rollout
 from reconciler.model.effect import Effect
 from reconciler.model.identity import InstanceKey, ServiceKey
 from reconciler.plan.decide import Decision
+from reconciler.plan.nginxes import SIDECAR_TRIES
 from tests.simulation import rest
-from tests.simulation.boxes import ROUTES_FOR, Box, Loaded
+from tests.simulation.boxes import ROUTES_FOR, Box
 from tests.simulation.daemon import Daemon
-from tests.simulation.served import served
+from tests.simulation.served import Served, meaning
 from tests.simulation.versions import DRAIN, PORT, sound
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ class Invariants:
         self.unfair: set[str] = set()
         self.lived: set[str] = set()
         self.bound: set[str] = set()
+        self.joined: dict[str, tuple[str, int]] = {}
         self.live: set[Where] = set()
         self.released: dict[Where, float] = {}
         self.rollouts: dict[tuple[str, str, str], Rollout] = {}
@@ -77,12 +79,13 @@ class Invariants:
         found: Found = {}
         for daemon, box in world.nginxes():
             if daemon.machine in self.bound and not self._out_of_reach(daemon):
+                if box.plan.name in daemon.unseen:
+                    continue  # it was begun long ago with the routes of that time; the pass that finds it reloads it
                 for loaded in self._routing(daemon, box):
                     for name, live, backup in loaded.groups:
-                        if name in loaded.served.used:
-                            self._reaches(daemon, box, name, live, backup, found)
+                        self._reaches(daemon, box, name, live, backup, found)
 
-    def _routing(self, daemon: Daemon, box: Box) -> Iterator[Loaded]:
+    def _routing(self, daemon: Daemon, box: Box) -> Iterator[Served]:
         """The configurations by which an nginx chooses backends: an old worker of the mesh has chosen all of its own."""
         assert box.loaded is not None
         yield box.loaded
@@ -190,8 +193,9 @@ class Invariants:
 
     def _may_end(self, daemon: Daemon, box: Box, instance: InstanceKey) -> None:
         world, where = self.world, (daemon.machine, instance)
-        if self._recreated(instance.service):
-            self.hurt.add(where)
+        side = daemon.boxes.find(instance, "sidecar")
+        if self._recreated(instance.service) or (side is not None and side.tries >= SIDECAR_TRIES):
+            self.hurt.add(where)  # a sidecar that cannot reload is replaced with its pair
         if where in self.hurt or box.id not in self.lived or not self.promised(instance.service):
             return
         addresses = self._addresses(daemon, box)
@@ -241,7 +245,7 @@ class Invariants:
         box = daemon.boxes.named(target.name)
         if box is None or box.loaded is None or box.plan.labels.role == "edge" or daemon.machine not in self.bound:
             return
-        for name in sorted(box.loaded.served.used - served(target.text).used):
+        for name in sorted(box.loaded.meaning.used - meaning(target.text).used):
             service = ServiceKey(*name.split("_"))
             if self.promised(service) and not any(instance.service == service for _, instance in self.hurt):
                 self.world.fail("I1", f"{target.name} on {daemon.machine} loses {name}, which is live")
@@ -284,11 +288,14 @@ class Invariants:
             return
         members = {d.machine: d for d in self.world.daemons.values() if d.name in self.last.members and d.machine == d.name}
         self.bound &= set(members)
+        self.joined = {name: since for name, since in self.joined.items() if name in members}
         if len(self.bound) < len(members):
             reports = self.world.remote.reports()
-            for name in members.keys() - self.bound:
+            for name in sorted(members.keys() - self.bound):
+                epoch, generation = self.joined.setdefault(name, (self.last.epoch, self.last.generation))
                 report = reports.get(name)
-                if report is not None and report.serving is not None and report.serving.epoch == self.last.epoch:
+                serving = report.serving if report is not None else None
+                if serving is not None and (serving.epoch != epoch or serving.generation >= generation):
                     self.bound.add(name)
 
     def _step(self, daemon: Daemon, before: ClusterState | None, after: ClusterState, reasons: tuple[str, ...]) -> None:

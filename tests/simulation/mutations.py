@@ -15,10 +15,10 @@ from reconciler.model.observed import Elapsed, Observed
 from reconciler.model.report import InstanceReport, Report
 from reconciler.model.routes import NginxConfig
 from reconciler.plan.decide import Decision, decide
-from reconciler.plan.nginxes import configs
 from reconciler.plan.planner import plan
 from reconciler.plan.reporting import report
-from tests.simulation.daemon import Rules
+from reconciler.render.nginx import Rendered
+from tests.simulation.daemon import Rules, rendered
 
 Reports = Mapping[str, Report]
 
@@ -212,12 +212,9 @@ def _always_reloading(desired: Desired, cluster: ClusterState, observed: Observe
     return (*others, *((Reload(configs=running, cause="to be sure"),) if running else ()))
 
 
-def _no_fallback(*arguments: Any, **given: Any) -> dict[str, NginxConfig]:
-    def bare(config: NginxConfig) -> NginxConfig:
-        upstreams = (u.model_copy(update={"peers": tuple(p for p in u.peers if not p.backup)}) for u in config.upstreams)
-        return config.model_copy(update={"upstreams": tuple(upstreams)})
-
-    return {name: bare(config) for name, config in configs(*arguments, **given).items()}
+def _no_fallback(config: NginxConfig) -> Rendered:
+    upstreams = (u.model_copy(update={"peers": tuple(p for p in u.peers if not p.backup)}) for u in config.upstreams)
+    return rendered(config.model_copy(update={"upstreams": tuple(upstreams)}))
 
 
 # Following
@@ -252,7 +249,7 @@ MUTATIONS: Mapping[str, Rules] = {
     "a failed push was not applied": Rules(choose=_never_ours),
     "start into a slot that still drains": _deciding(cluster=_each_rollout(_forgetting)),
     "start into a slot that a stale member lists as live": _deciding(reports=_each_report(_retired)),
-    "forget the fallback": Rules(configs=_no_fallback),
+    "forget the fallback": Rules(render=_no_fallback),
     "a lost report excuses its server": Rules(decide=_excusing),
     "generations without an epoch": _deciding(reports=_each_report(_any_epoch)),
     "votes without the rollout's identity": _deciding(reports=_each_report(_any_vote)),

@@ -110,16 +110,16 @@ def _routes(world: World, daemon: Daemon, cluster: ClusterState, desired: Desire
         want = desired.services[key]
         edge, host = boxes.get("nginx"), boxes.get("nginx_host")
         if want.public and (
-            edge is None or edge.loaded is None or edge.loaded.served.hosts.get(f"{key.service}.example") != upstream
+            edge is None or edge.loaded is None or edge.loaded.meaning.hosts.get(f"{key.service}.example") != upstream
         ):
             world.fail("I6", f"{name} is not public on {daemon.name}")
         near = want.spec.publish or daemon.name in want.servers
-        if near and (host is None or host.loaded is None or host.loaded.served.ports.get(state.internal_port) != upstream):
+        if near and (host is None or host.loaded is None or host.loaded.meaning.ports.get(state.internal_port) != upstream):
             world.fail("I6", f"{name} is not reached from {daemon.name} itself")
         for box in daemon.boxes.nginxes():
             instance = box.instance
             if instance is None or box.loaded is None or instance.service == key or not near:
                 continue
             same = (instance.service.project, instance.service.env) == (key.project, key.env)
-            if same and box.loaded.served.ports.get(state.internal_port) != upstream:
+            if same and box.loaded.meaning.ports.get(state.internal_port) != upstream:
                 world.fail("I6", f"{name} is not reached from {box.plan.name} on {daemon.name}")

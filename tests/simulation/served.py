@@ -1,59 +1,66 @@
-"""What an nginx does with the text it has loaded, as far as traffic goes: read from the text alone."""
+"""What an nginx does with the text it has loaded, as far as traffic goes: `tests.fakes.nginx` reads it from the text alone."""
 
 from __future__ import annotations
 
-import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-_UPSTREAM = re.compile(r"^    upstream (\S+) \{\n(.*?)^    \}$", re.MULTILINE | re.DOTALL)
-_PEER = re.compile(r"^        server (\S+?)(?: weight=\d+)? max_fails=0( backup)?;$", re.MULTILINE)
-_FINGERPRINT = re.compile(r'return 200 "(\w*)";')
-_HTTP_SERVER = re.compile(r"^    server \{\n(.*?)^    \}$", re.MULTILINE | re.DOTALL)
-_NAME = re.compile(r"server_name (\S+);")
-_PASS = re.compile(r"proxy_pass (?:http://)?(\w+)")
-_LISTEN = re.compile(r"listen 127\.0\.0\.1:(\d+);")
+from tests.fakes.nginx import Loaded, Proxied, Refused, load
+
+__all__ = ["Meaning", "Refused", "Served", "meaning", "serve"]
+
+Group = tuple[str, tuple[str, ...], tuple[str, ...]]
 
 
 @dataclass(frozen=True)
-class Group:
-    """One upstream: the addresses (`host:port`) that it sends to, and those it falls back to."""
+class Meaning:
+    """Which upstreams a text leads to, by public host and by loopback port, and the fingerprint that it answers."""
 
-    name: str
-    live: tuple[str, ...]
-    backup: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Served:
-    """The upstreams; which of them the text uses, by public host and by loopback port; and the fingerprint it answers."""
-
-    groups: tuple[Group, ...]
-    hosts: dict[str, str]
-    ports: dict[int, str]
+    hosts: Mapping[str, str]
+    ports: Mapping[int, str]
     fingerprint: str
 
     @property
     def used(self) -> frozenset[str]:
-        """The names of upstreams that something leads to."""
+        """The names of the upstreams that something leads to."""
         return frozenset({*self.hosts.values(), *self.ports.values()})
 
 
-@lru_cache(maxsize=4096)
-def served(text: str) -> Served:
-    """Read a rendered text."""
-    groups = []
-    for name, body in _UPSTREAM.findall(text):
-        peers = _PEER.findall(body)
-        live = tuple(address for address, backup in peers if not backup)
-        groups.append(Group(name, live, tuple(address for address, backup in peers if backup)))
-    fingerprint = _FINGERPRINT.search(text)
-    assert fingerprint is not None, text
-    hosts, ports = {}, {}
-    for body in _HTTP_SERVER.findall(text):
-        listen, name, target = _LISTEN.search(body), _NAME.search(body), _PASS.search(body)
-        if listen is not None and target is not None:
-            ports[int(listen[1])] = target[1]
-        elif name is not None and target is not None:
-            hosts[name[1]] = target[1]
-    return Served(tuple(groups), hosts, ports, fingerprint[1])
+@dataclass(frozen=True)
+class Served:
+    """A text in use, its names resolved when it was loaded: each upstream's name, its peers (`ip:port`) and those behind them."""
+
+    text: str
+    meaning: Meaning
+    groups: tuple[Group, ...]
+
+
+@lru_cache(maxsize=20000)
+def meaning(text: str) -> Meaning:
+    """What a text means, whatever its names resolve to."""
+    loaded = load(text, lambda host: ("192.0.2.1",))
+    found = {port: loaded.stream(port) for port in loaded.stream_ports}
+    routes = {host: loaded.route(host, "/") for host in loaded.hosts}
+    assert loaded.fingerprint is not None, text
+    return Meaning(
+        hosts={host: route.peers.upstream for host, route in routes.items() if isinstance(route, Proxied)},
+        ports={port: peers.upstream for port, peers in found.items() if peers is not None},
+        fingerprint=loaded.fingerprint,
+    )
+
+
+def serve(text: str, resolve: Callable[[str], Sequence[str]]) -> Served:
+    """Load a text. Raises Refused, as for a name that does not resolve."""
+    means = meaning(text)
+    loaded: Loaded = load(text, resolve)
+    used = means.used
+    return Served(
+        text,
+        means,
+        tuple(
+            (peers.upstream, tuple(p.address for p in peers.live), tuple(p.address for p in peers.backups))
+            for peers in loaded.upstreams
+            if peers.upstream in used
+        ),
+    )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
 
 from reconciler.errors import ReconcilerError, Transient
 from reconciler.model import effect as e
@@ -14,7 +13,7 @@ from reconciler.model.effect import Effect
 from reconciler.model.identity import InstanceKey
 from reconciler.model.routes import NginxConfig
 from reconciler.model.site import Site
-from reconciler.render.nginx import Rendered, render
+from reconciler.render.nginx import Rendered
 from tests.simulation.boxes import Box, Boxes
 from tests.simulation.daemon import Answer, Daemon, Moment, Rules, View
 from tests.simulation.invariants import Invariants
@@ -35,12 +34,6 @@ class Broken(AssertionError):
         super().__init__(f"{invariant}: {message}")
         self.invariant = invariant
         self.log = log
-
-
-@lru_cache(maxsize=20000)
-def rendered(config: NginxConfig) -> Rendered:
-    """The product's text, remembered across runs: their servers and services have the same names."""
-    return render(config)
 
 
 @dataclass
@@ -127,7 +120,7 @@ class World:
             daemon.boxes.refuses, daemon.boxes.deaf_until = False, 0.0
 
     def converge(self) -> None:
-        """Rounds without faults until nothing moves for longer than any back-off."""
+        """Rounds without faults until nothing moves for longer than any back-off. Raises Broken when it never comes to rest."""
         quiet = 0
         for _ in range(ROUNDS):
             self._passes(3.0 if quiet == 0 else QUIET[quiet - 1])
@@ -208,6 +201,8 @@ class World:
             del daemon.in_hand[instance]
             self.say(daemon, f"{hand.action.kind} {instance} goes on")
             for effect in (hand.effect, *hand.rest):
+                if isinstance(effect, e.Start):
+                    daemon.unseen.add(effect.container)
                 answer = self.perform(daemon, effect, Pass(0.0, daemon.name))
                 if isinstance(answer, Exception):
                     daemon.failed(hand.action, answer)
@@ -235,7 +230,7 @@ class World:
 
     def render(self, config: NginxConfig) -> Rendered:
         """The text of a configuration."""
-        return rendered(config)
+        return self.rules.render(config)
 
     def connections(self, daemon: Daemon, instances: frozenset[InstanceKey]) -> dict[str, int]:
         """Established connections to draining applications: those that old nginx workers anywhere still carry."""
