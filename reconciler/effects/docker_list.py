@@ -12,7 +12,7 @@ from typing import Any
 import docker.errors
 
 from reconciler.effects.docker_api import DockerApi, short
-from reconciler.effects.docker_shape import LABEL_EXPECTED, endpoint_address, shape_drift
+from reconciler.effects.docker_shape import LABEL_EXPECTED, endpoint_address, joined, shape_drift
 from reconciler.model.container import Labels
 from reconciler.model.observed import Container
 
@@ -96,7 +96,7 @@ def to_container(found: Mapping[str, Any], labels: Labels) -> Container:
     """Docker's inspect answer as a Container."""
     state = found["State"]
     mode = str((found.get("HostConfig") or {}).get("NetworkMode", ""))
-    networks: Mapping[str, Mapping[str, Any] | None] = (found.get("NetworkSettings") or {}).get("Networks") or {}
+    networks = joined(found)
     own = labels.service.network if labels.service is not None else next(iter(networks), "")
     running = bool(state.get("Running"))
     return Container(
@@ -106,7 +106,7 @@ def to_container(found: Mapping[str, Any], labels: Labels) -> Container:
         status=state["Status"],
         created=str(found.get("Created") or ""),
         image_id=found.get("Image", ""),
-        address=(endpoint_address(networks.get(own) or {}) or None) if running else None,
+        address=(endpoint_address(networks.get(own, {})) or None) if running else None,
         pid=int(state.get("Pid") or 0) if running else 0,
         exit_code=None if running or state["Status"] == "created" else state.get("ExitCode"),
         restarts=int(found.get("RestartCount") or 0),

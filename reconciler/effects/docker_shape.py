@@ -113,8 +113,19 @@ def shape_drift(label: str, found: Mapping[str, Any]) -> tuple[str, ...]:
     restart = (host.get("RestartPolicy") or {}).get("Name") or "no"
     if restart != shape.restart:
         changes.append(f"restart policy {shape.restart} -> {restart}")
-    changes += _networks(shape, (found.get("NetworkSettings") or {}).get("Networks") or {})
+    changes += _networks(shape, joined(found))
     return tuple(changes)
+
+
+def joined(found: Mapping[str, Any]) -> Mapping[str, Mapping[str, Any]]:
+    """The networks that a container is on, by name, of Docker's inspect of it; those it is to be on while it does not run.
+
+    Docker also lists those that a running one could not join, such as for an address that was taken: these have no endpoint.
+    """
+    listed = (found.get("NetworkSettings") or {}).get("Networks") or {}
+    state = found.get("State") or {}
+    up = bool(state.get("Running")) and not state.get("Restarting") and int(state.get("Pid") or 0) > 0
+    return {name: endpoint or {} for name, endpoint in listed.items() if not up or (endpoint or {}).get("EndpointID")}
 
 
 def _asked_cpus(plan: ContainerPlan) -> int:
@@ -136,13 +147,13 @@ def _limits(shape: Shape, host: Mapping[str, Any]) -> list[str]:
     return changes + [f"{words} not set -> {host[field]}" for field, words, free in UNLIMITED if host.get(field) not in free]
 
 
-def _networks(shape: Shape, found: Mapping[str, Mapping[str, Any] | None]) -> list[str]:
+def _networks(shape: Shape, found: Mapping[str, Mapping[str, Any]]) -> list[str]:
     changes: list[str] = []
     for network, address in shape.networks.items():
         if network not in found:
             changes.append(f"disconnected from {network}")
             continue
-        endpoint = found[network] or {}
+        endpoint = found[network]
         actual = endpoint_address(endpoint)
         if address and actual != address:
             changes.append(f"address on {network} {address} -> {actual or 'none fixed'}")

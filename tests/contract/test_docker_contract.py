@@ -1,6 +1,8 @@
-"""What the simulated Engine promises through the adapter's interface: what is listed, what is refused, and how."""
+"""The simulated Engine behaves as a real one does, through the adapter's interface: what is listed, what is refused, and how."""
 
 from __future__ import annotations
+
+from collections.abc import Iterator
 
 import pytest
 
@@ -8,11 +10,21 @@ from reconciler.errors import Stalled, Transient
 from reconciler.model.container import Labels, Publish
 from reconciler.model.desired import Mount
 from tests.contract.docker_beds import NO_IMAGE, NO_REGISTRY, DockerBed, FakeBed
+from tests.contract.docker_real import RealBed
 
 
 @pytest.fixture
-def bed() -> DockerBed:
-    return FakeBed()
+def real(request: pytest.FixtureRequest) -> Iterator[RealBed]:
+    given = (request.getfixturevalue(name) for name in ("scope", "docker_client", "images", "free_port"))
+    bed = RealBed(*given)
+    yield bed
+    bed.close()
+
+
+@pytest.fixture(params=["fake", pytest.param("real", marks=pytest.mark.docker)])
+def bed(request: pytest.FixtureRequest) -> DockerBed:
+    found: DockerBed = FakeBed() if request.param == "fake" else request.getfixturevalue("real")
+    return found
 
 
 def published(port: int, address: str = "127.0.0.1") -> tuple[Publish, ...]:
@@ -243,7 +255,7 @@ def test_two_containers_at_one_address_do_not_run_at_once(bed: DockerBed) -> Non
     assert bed.seen(bed.instance.other.name).address == bed.address(10)
     with pytest.raises(Transient):
         bed.docker.start(first.id)
-    assert bed.seen().status == "exited"
+    assert (bed.seen().status, bed.seen().exit_code) == ("exited", 128)
 
 
 def test_a_frozen_container_keeps_its_address(bed: DockerBed) -> None:
@@ -296,7 +308,7 @@ def test_a_network_that_is_gone_is_missed_at_the_start(bed: DockerBed) -> None:
     bed.docker.remove_network(bed.network)
     with pytest.raises(Transient):
         bed.docker.start(found.id)
-    assert bed.seen().status == "exited"
+    assert (bed.seen().status, bed.seen().exit_code) == ("exited", 128)
 
 
 # Ending
@@ -639,20 +651,68 @@ def test_who_was_joined_while_stopped_is_there_when_it_runs(bed: DockerBed) -> N
 
 
 def test_nobody_joins_what_is_not_there(bed: DockerBed) -> None:
-    bed.docker.create(bed.plan())
+    bed.up()
     with pytest.raises(Transient):
         bed.docker.connect(bed.instance.name, f"{bed.server}_none", bed.address(5))
     with pytest.raises(Transient):
         bed.docker.connect(f"{bed.server}_none", bed.network, bed.address(5))
     bed.docker.disconnect(f"{bed.server}_none", bed.network)
+    assert bed.seen().networks == (bed.network,)
+
+
+def test_a_stopped_container_is_promised_any_network_and_misses_it_when_it_starts(bed: DockerBed) -> None:
+    bed.docker.create(bed.plan(labels=edge(bed)))
+    bed.docker.connect(bed.instance.name, f"{bed.server}_none", bed.address(5))
+    with pytest.raises(Transient):
+        bed.docker.start(bed.instance.name)
+    bed.docker.disconnect(bed.instance.name, f"{bed.server}_none")
+    bed.docker.start(bed.instance.name)
+    assert bed.seen().networks == (bed.network,)
 
 
 def test_nobody_joins_at_an_address_that_is_taken(bed: DockerBed) -> None:
+    """Docker lists the network all the same, without an endpoint; that is no joining, or nobody would try again."""
     bed.up()
-    bed.up(bed.secondary(network=bed.foreign_network("second"), address=None))
+    elsewhere = bed.foreign_network("second")
+    bed.up(bed.secondary(network=elsewhere, address=None))
+    for _ in range(2):
+        with pytest.raises(Transient, match="in use"):
+            bed.docker.connect(bed.instance.other.name, bed.network, bed.address(10))
+        assert bed.seen(bed.instance.other.name).networks == (elsewhere,)
+    assert bed.seen(bed.instance.other.name).address is None
+    bed.docker.stop(bed.instance.name)
+    bed.docker.connect(bed.instance.other.name, bed.network, bed.address(10))
+    assert set(bed.seen(bed.instance.other.name).networks) == {bed.network, elsewhere}
+    assert bed.reaches(bed.address(10))
+
+
+def test_what_could_not_be_joined_is_tried_again_at_the_next_start(bed: DockerBed) -> None:
+    bed.up()
+    elsewhere = bed.foreign_network("second")
+    bed.up(bed.secondary(network=elsewhere, address=None))
     with pytest.raises(Transient):
         bed.docker.connect(bed.instance.other.name, bed.network, bed.address(10))
-    assert bed.network not in bed.seen(bed.instance.other.name).networks
+    bed.docker.disconnect(bed.instance.other.name, bed.network)
+    bed.docker.stop(bed.instance.other.name)
+    assert set(bed.seen(bed.instance.other.name).networks) == {bed.network, elsewhere}
+    with pytest.raises(Transient):
+        bed.docker.start(bed.instance.other.name)
+    bed.docker.stop(bed.instance.name)
+    bed.docker.start(bed.instance.other.name)
+    bed.wait(lambda: bed.reaches(bed.address(10)), 10, "it is there")
+
+
+def test_a_lost_network_whose_address_is_taken_stays_lost_until_it_is_free(bed: DockerBed) -> None:
+    found = bed.up()
+    bed.by_hand(bed.instance.name, "disconnect", bed.network)
+    bed.up(bed.secondary(address=bed.address(10)))
+    for _ in range(2):
+        with pytest.raises(Transient):
+            bed.docker.restore(found.id, bed.plan())
+        assert bed.seen().drift == (f"disconnected from {bed.network}",)
+    bed.docker.stop(bed.instance.other.name)
+    bed.docker.restore(found.id, bed.plan())
+    assert (bed.seen().drift, bed.seen().address) == ((), bed.address(10))
 
 
 def test_who_shares_a_namespace_joins_nothing(bed: DockerBed) -> None:

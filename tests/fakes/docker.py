@@ -143,9 +143,9 @@ class FakeDocker:
             box = self.engine.find(container)
             if box is None:
                 raise Transient(f"Docker refused to connect {container} to {network}: no such container")
-            if network in box.endpoints and box.endpoints[network] != address:
+            if network in box.networks and box.endpoints[network] != address:
                 self.engine.disconnect(box, network)
-            if network not in box.endpoints:
+            if network not in box.networks:
                 self._engine_says(lambda: self.engine.connect(box, network, address or None), f"connect {container} to {network}")
 
     def disconnect(self, container: str, network: str) -> None:
@@ -266,13 +266,13 @@ class FakeDocker:
     def _rejoin(self, box: Box, plan: ContainerPlan) -> None:
         wanted = {plan.network or "bridge": plan.address}
         if plan.labels.role != "edge":
-            for network in box.endpoints.keys() - wanted.keys():
+            for network in set(box.networks) - wanted.keys():
                 self.engine.disconnect(box, network)
         for network, address in wanted.items():
             lost = set(plan.aliases) - set(box.aliases.get(network, ()))
-            if network in box.endpoints and (lost or (address is not None and box.endpoints[network] != address)):
+            if network in box.networks and (lost or (address is not None and box.endpoints[network] != address)):
                 self.engine.disconnect(box, network)
-            if network not in box.endpoints:
+            if network not in box.networks:
                 self._engine_says(lambda: self.engine.connect(box, network, address, plan.aliases), f"connect to {network}")  # noqa: B023
 
     def _container(self, box: Box) -> Container:
@@ -282,7 +282,7 @@ class FakeDocker:
         if known is not None and known[0] == state:
             return known[1]
         labels = box.plan.labels
-        own = labels.service.network if labels.service is not None else next(iter(sorted(box.endpoints)), "")
+        own = labels.service.network if labels.service is not None else next(iter(box.networks), "")
         address = box.addresses.get(own)
         if box.status == "restarting":  # Docker has it for running, and knows the address that was fixed
             address = box.endpoints.get(own)
@@ -300,7 +300,7 @@ class FakeDocker:
             exit_code=box.exit_code if box.status == "exited" else None,
             restarts=box.restarts,
             namespace_of=box.joined,
-            networks=tuple(sorted(box.endpoints)),
+            networks=box.networks,
             drift=tuple(self._drift(box, owner)),
         )
         self._seen[box.id] = (state, container)
@@ -315,7 +315,7 @@ class FakeDocker:
             yield f"restart policy {plan.restart} -> {box.restart}"
         if box.joined is None and not plan.host_network:
             wanted = plan.network or "bridge"
-            if wanted not in box.endpoints:
+            if wanted not in box.networks:
                 yield f"disconnected from {wanted}"
             else:
                 has = box.endpoints[wanted]
@@ -325,7 +325,7 @@ class FakeDocker:
                 if lost and plan.network:
                     yield f"aliases on {wanted} lost: {', '.join(lost)}"
             if plan.labels.role != "edge":
-                yield from (f"connected to {network}" for network in sorted(box.endpoints) if network != wanted)
+                yield from (f"connected to {network}" for network in box.networks if network != wanted)
         if owner is not None and box.status == owner.status == "running" and box.inside != owner.namespace:
             yield f"left in an old network namespace: {owner.name} was restarted"
 

@@ -107,6 +107,11 @@ class Box:
         """Whether its process is there, frozen or not."""
         return self.status in ("running", "paused")
 
+    @property
+    def networks(self) -> tuple[str, ...]:
+        """Those it is on; while it is not up, those it is to be on. One that it could not join is promised to its next start."""
+        return tuple(sorted(network for network in self.endpoints if not self.up or network in self.addresses or network == "host"))
+
 
 class Engine:
     """One dockerd.
@@ -239,8 +244,9 @@ class Engine:
             box.program = self.program(box)
             if box.program.wrong is not None:
                 raise EngineError(400, f"OCI runtime create failed: {box.program.wrong}")
-        except EngineError:
+        except EngineError as error:
             box.addresses = {}
+            box.exit_code = 127 if error.code == 400 else 128
             raise
         self._count += 1
         box.status, box.pid, box.exit_code, box.started = "running", 10_000 + self._count, 0, self.clock()
@@ -313,25 +319,25 @@ class Engine:
         del self.networks[name]
 
     def connect(self, box: Box, network: str, address: str | None, aliases: tuple[str, ...] = ()) -> None:
-        """Join a container to a network."""
-        if network not in self.networks:
+        """Join a container to a network. One that is not up is promised any; whether there is one shows when it starts."""
+        if box.up and network not in self.networks:
             raise EngineError(404, f"network {network} not found")
         if box.joined is not None or box.plan.host_network:
             raise EngineError(403, "container sharing network namespace with another container or host cannot be connected")
-        if network in box.endpoints:
+        if network in box.networks:
             raise EngineError(403, f"endpoint with name {box.name} already exists in network {network}")
-        if box.up and address is not None and self.at(address, network) is not None:
-            raise EngineError(403, "Address already in use")
         self.writes += 1
         box.version += 1
         box.endpoints[network] = address
         box.aliases[network] = aliases
         if box.up:
+            if address is not None and self.at(address, network) is not None:
+                raise EngineError(403, "Address already in use")
             box.addresses[network] = address or self._any_address(network)
 
     def disconnect(self, box: Box, network: str) -> None:
         """Take a container from a network; nothing happens when it is not on it."""
-        if network in box.endpoints:
+        if network in box.networks:
             self.writes += 1
             box.version += 1
             del box.endpoints[network]
