@@ -62,7 +62,11 @@ class Lifecycle:
                     raise Transient(f"container {short(identity)} is gone: it is made again in the next pass") from error
                 raise _start_failure(identity, error) from error
             except docker.errors.APIError as error:
-                raise _start_failure(identity, error) from error
+                if not _half_started(error):
+                    raise _start_failure(identity, error) from error
+                self.remove(identity)
+                why = "a Docker that ended has half started it, and it cannot be started any more"
+                raise Transient(f"container {short(identity)}: {why}; it is made anew") from error
         self._listing.invalidate(identity)
 
     def unpause(self, identity: str) -> None:
@@ -234,6 +238,16 @@ def _create_failure(plan: ContainerPlan, error: docker.errors.APIError) -> Excep
     if error.status_code is not None and 400 <= error.status_code < 500 and error.status_code != 404:
         return Stalled(f"Docker cannot create {plan.name}: {words}", reason="CreateFailed")
     return Transient(f"Docker cannot create {plan.name} now: {words}")
+
+
+def _half_started(error: docker.errors.APIError) -> bool:
+    """Whether containerd knows the task of a container that Docker takes for one that never ran.
+
+    Seen with Docker Engine 20.10 when dockerd ends during a start under `live-restore`: each later start fails in the same way, and
+    no process of the container runs.
+    """
+    words = explain(error).lower()
+    return words.startswith("task ") and words.endswith("already exists")
 
 
 def _start_failure(identity: str, error: docker.errors.APIError) -> Exception:

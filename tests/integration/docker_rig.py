@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ipaddress
+import json
 import random
+import re
 import socket
 import threading
 from contextlib import suppress
@@ -86,6 +88,7 @@ class Relay:
     def __init__(self, path: Path) -> None:
         self.url = f"unix://{path}"
         self.silent = False
+        self.refused_starts: list[str] = []  # what to answer to the next requests to start a container, without asking the Engine
         self._listening = socket.socket(socket.AF_UNIX)
         self._listening.bind(str(path))
         self._listening.listen()
@@ -119,7 +122,11 @@ class Relay:
     def _copy(self, source: socket.socket, target: socket.socket) -> None:
         with suppress(OSError):
             while data := source.recv(65536):
-                if not self.silent:
+                if self.refused_starts and re.match(rb"POST \S+/start ", data):
+                    body = json.dumps({"message": self.refused_starts.pop(0)}).encode()
+                    head = f"HTTP/1.1 500 Error\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+                    source.sendall(head.encode() + body)
+                elif not self.silent:
                     target.sendall(data)
             target.shutdown(socket.SHUT_RDWR)
 

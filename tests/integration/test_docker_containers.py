@@ -378,6 +378,21 @@ def test_a_call_that_hangs_later_ends_in_its_time(rig: Rig, tmp_path: Path) -> N
         assert through.containers()[0] == ()
 
 
+def test_what_a_docker_that_ended_half_started_is_removed_to_be_made_anew(rig: Rig, tmp_path: Path) -> None:
+    """FAULTS 8, 14: containerd knows the task, Docker does not, and every start fails in the same way."""
+    identity = rig.docker.create(rig.plan())
+    with Relay(tmp_path / "relay.sock") as relay:
+        through = Docker(relay.url, rig.scope.server)
+        relay.refused_starts.append(f"task {identity}: already exists")
+        with pytest.raises(Transient, match="it is made anew"):
+            through.start(identity)
+        assert rig.docker.containers()[0] == ()
+        again = through.create(rig.plan())
+        assert again != identity
+        through.start(again)
+        assert rig.docker.containers()[0][0].running
+
+
 def test_a_lost_event_stream_comes_back_and_everything_is_looked_at_again(rig: Rig, tmp_path: Path) -> None:
     """FAULTS 17: a change that no event told of, and that the list does not show."""
     container = rig.up()
