@@ -18,7 +18,7 @@ BENCH ?= full
 
 .PHONY: help
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: setup
 setup: ## make .venv with this project and its development packages
@@ -99,6 +99,15 @@ demo: images ## the sample shop on this machine, with a change and its revert
 .PHONY: demo-down
 demo-down: setup ## remove what the demo made
 	@$(BIN)/python tools/demo.py down
+
+.PHONY: demo-cluster
+demo-cluster: setup ## three servers on this machine, each with its own Docker daemon, through changes and faults (as root)
+	@tools/machine integration quiet
+	PYTHONPATH=. $(BIN)/python tools/demo_cluster.py up
+
+.PHONY: demo-cluster-down
+demo-cluster-down: setup ## remove what the demo of several servers made
+	@PYTHONPATH=. $(BIN)/python tools/demo_cluster.py down
 
 .PHONY: install
 install: ## install the daemon on this server as a systemd service (as root)

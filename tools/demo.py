@@ -19,18 +19,14 @@ import docker
 import docker.errors
 from demo_ground import PREFERRED_PORT, DemoError, Ground, free_port, taken_names, write_json
 from demo_status import Status
-from demo_story import HOST, Step, Story
+from demo_story import HOST, Story
+from demo_table import WIDTH, Step, steps_table
 from load import Report
-from rich.box import SIMPLE
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
 
 LOAD_SECONDS_MOST = 900.0
 WEB_HEALTH = "/up, interval: 500ms, timeout: 1s, retries: 20}\n      public: {hosts: [shop.localhost, shop.example], path: /}"
-MIDDLING = 92
-ROOMY = 124  # columns that the whole table needs
-WIDTH = 140  # where the output is not a terminal
 
 
 def main() -> int:
@@ -130,37 +126,8 @@ def _play(ground: Ground, story: Story, first: str, console: Console) -> None:
 
 def _show(console: Console, ground: Ground, steps: list[Step], total: Report) -> None:
     console.print()
-    table = Table(
-        title="shop/prod/web, as the status refs and the clients tell it", title_justify="left", show_footer=True, box=SIMPLE
-    )
-    roomy = console.width >= ROOMY
-    table.add_column("step", footer="in all", no_wrap=roomy)
-    if roomy:
-        table.add_column("commit")
-    table.add_column("outcome", no_wrap=roomy)
-    table.add_column("slot before", style="dim", min_width=9)
-    table.add_column("slot after", min_width=9)
-    table.add_column("switch ms", justify="right", min_width=6)
-    if console.width >= MIDDLING:
-        table.add_column("after s", justify="right")
-    table.add_column("requests", justify="right", min_width=8, footer=str(total.sent))
-    table.add_column("failed", justify="right", min_width=6, footer=str(total.failed), style="bold")
-    if roomy:
-        table.add_column("answers by version")
-    for step in steps:
-        versions = ", ".join(f"{version}: {times}" for version, times in step.versions.items()) or "-"
-        table.add_row(
-            step.name,
-            *([step.commit] if roomy else []),
-            step.outcome,
-            step.slot_before or "-",
-            step.slot_after or "-",
-            f"{step.switch_ms:.0f}" if step.switch_ms is not None else "-",
-            *([f"{step.seconds:.1f}"] if console.width >= MIDDLING else []),
-            str(step.sent),
-            str(step.failed),
-            *([versions] if roomy else []),
-        )
+    title = "shop/prod/web, as the status refs and the clients tell it"
+    table = steps_table(console, title, steps, sent=total.sent, failed=total.failed)
     console.print(table)
     console.print(f"\n[bold]status log[/bold] (git log status/cluster status/{ground.server})")
     for line in Status(ground).lines():

@@ -5,11 +5,11 @@ from __future__ import annotations
 import http.client
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import TypeVar
 
 from demo_ground import DemoError, Ground, Reconciler
 from demo_status import Status
+from demo_table import Step
 from load import Load, Plan, Report, Tcp
 
 from reconciler.model.cluster import ServiceState
@@ -26,26 +26,6 @@ SERVICES = ("redis", "api", "web")
 T = TypeVar("T")
 Edit = Callable[[], str]
 Progress = Callable[[str], None]
-
-
-@dataclass(frozen=True)
-class Step:
-    """What a step came to. `seconds`: from the push to the outcome, as the status tells it; what drains afterwards is not in it.
-
-    switch_ms: until nginx was verified to serve the new slot; None when nothing was switched.
-    versions: answers by the version that gave them, in this step.
-    """
-
-    name: str
-    commit: str
-    outcome: str
-    slot_before: str | None
-    slot_after: str | None
-    switch_ms: float | None
-    seconds: float
-    sent: int
-    failed: int
-    versions: Mapping[str, int]
 
 
 class Story:

@@ -37,9 +37,9 @@ SETTLED = ("done", "aborted")
 class Bed:
     """Made once for a session; `reset` begins anew for each test."""
 
-    def __init__(self, images: Images) -> None:
+    def __init__(self, images: Images, ground: Ground | None = None) -> None:
         self.images = images
-        self.ground = Ground.lay()
+        self.ground = ground or Ground.lay()
         self.members = {
             name: Member(name, self.ground.add(name, 11 + number), self.ground.directory / name)
             for number, name in enumerate(NAMES)

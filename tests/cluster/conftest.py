@@ -2,26 +2,20 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Iterator
 
 import pytest
 
 from tests.cluster.bed import Bed
+from tests.cluster.namespaces import obstacle
 from tests.integration import images as image_store
 
 
 @pytest.fixture(scope="session")
 def whole_bed() -> Iterator[Bed]:
     """Fails, with what to do, where namespaces or Docker daemons cannot be made."""
-    missing = [
-        program for program in ("dockerd", "containerd", "ip", "nsenter", "iptables", "git") if shutil.which(program) is None
-    ]
-    if os.geteuid() != 0 or missing:
-        pytest.fail(
-            f"the cluster tests start Docker daemons in network namespaces: run as root; not found: {missing}", pytrace=False
-        )
+    if problem := obstacle():
+        pytest.fail(problem, pytrace=False)
     made = Bed(image_store.ensure())
     print(f"bed: {len(made.members)} Docker daemons with images in {made.started_s:.1f} s")
     yield made

@@ -50,7 +50,9 @@ class Engine:
         # The machine may be able to reach nothing outside; a proxy of its own is no business of the daemon either.
         environment = {name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")}
         with self.log.open("ab") as log:
-            self._process = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+            self._process = subprocess.Popen(
+                command, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+            )
 
     def ready(self) -> None:
         """Wait until it answers."""

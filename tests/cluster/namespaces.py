@@ -97,19 +97,18 @@ class Namespace:
 class Ground:
     """A directory and namespaces of one run."""
 
-    tag: str
     directory: Path
     made: list[Namespace] = field(default_factory=list)
 
     @classmethod
-    def lay(cls) -> Ground:
-        """A directory that names its owner, and the bridge."""
-        sweep()
-        tag = uuid.uuid4().hex[:4]
-        directory = Path(tempfile.gettempdir()) / f"{PREFIX}{tag}"
+    def lay(cls, name: str | None = None) -> Ground:
+        """A directory that names its owner, and the bridge. `name`: of one that outlives its process and that `remove` ends."""
+        if name is None:
+            sweep()
+        directory = place(name or f"{PREFIX}{uuid.uuid4().hex[:4]}")
         directory.mkdir()
         (directory / "owner").write_text(str(os.getpid()))
-        ground = cls(tag, directory)
+        ground = cls(directory)
         run("ip", "netns", "add", ground._switch)
         switch = Namespace(ground._switch, "")
         switch.run("ip", "link", "set", "lo", "up")
@@ -119,7 +118,7 @@ class Ground:
 
     def add(self, name: str, number: int) -> Namespace:
         """A namespace with one interface on the bridge, at SUBNET.number."""
-        namespace = Namespace(f"{PREFIX}{self.tag}-{name}", f"{SUBNET}.{number}")
+        namespace = Namespace(f"{self.directory.name}-{name}", f"{SUBNET}.{number}")
         run("ip", "netns", "add", namespace.name)
         self.made.append(namespace)
         namespace.run("ip", "link", "set", "lo", "up")
@@ -131,11 +130,25 @@ class Ground:
 
     def clear(self) -> None:
         """Remove everything. Processes inside have to be ended first."""
-        _remove(self.directory)
+        remove(self.directory)
 
     @property
     def _switch(self) -> str:
-        return f"{PREFIX}{self.tag}-switch"
+        return f"{self.directory.name}-switch"
+
+
+def place(name: str) -> Path:
+    """The directory of a ground."""
+    return Path(tempfile.gettempdir()) / name
+
+
+def obstacle() -> str | None:
+    """Why no ground can be laid on this machine, and what to do; None when it can."""
+    programs = ("dockerd", "containerd", "ip", "nsenter", "iptables", "git")
+    missing = [program for program in programs if shutil.which(program) is None]
+    if os.geteuid() == 0 and not missing:
+        return None
+    return f"Docker daemons are started in network namespaces: run as root; not found: {', '.join(missing) or 'nothing'}"
 
 
 def sweep() -> None:
@@ -146,7 +159,7 @@ def sweep() -> None:
         except (OSError, ValueError):
             continue
         if not _is_test_run(owner):
-            _remove(directory)
+            remove(directory)
 
 
 def end(pids: Sequence[int], number: int = signal.SIGKILL, seconds: float = 20.0) -> None:
@@ -203,7 +216,8 @@ def unmount(directory: Path) -> None:
         run("umount", "--lazy", mount, check=False)
 
 
-def _remove(directory: Path) -> None:
+def remove(directory: Path) -> None:
+    """End every process of a ground, and take away its namespaces, mounts and files."""
     end(processes_of(directory))
     unmount(directory)
     for namespace in NETNS.glob(f"{directory.name}-*") if NETNS.exists() else ():

@@ -95,6 +95,11 @@ class Traffic:
         self.stop()
 
     @property
+    def running(self) -> bool:
+        """Whether every load generator is still at work."""
+        return all(load.running for load in self._loads.values())
+
+    @property
     def now(self) -> Seen:
         """What was counted up to half a second ago."""
         return Seen({name: load.report for name, load in self._loads.items()})
