@@ -6,27 +6,23 @@ Everything in the repository was written by others: what is missing, garbage, or
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
-from datetime import datetime
-
-import yaml
 
 from reconciler.commands.reading import CLUSTER
+from reconciler.commands.since import States, decided, live_since, moment
 from reconciler.effects.git import GitRepository
 from reconciler.engine.following import read_cluster
 from reconciler.engine.reports import read_report
 from reconciler.errors import ReconcilerError
 from reconciler.model.cluster import ClusterState
 from reconciler.model.desired import ServerEntry
-from reconciler.model.overview import Decided, Facts, Moment, Overview, Since, Tip
+from reconciler.model.overview import Decided, Facts, Overview, Since, Tip
 from reconciler.model.report import Report
-from reconciler.model.revision import CommitInfo, Refs
+from reconciler.model.revision import Refs
 from reconciler.model.source import REGULAR, SourceFile
 from reconciler.plan.overview import overview
 from reconciler.plan.sources import read_sources
-from reconciler.render.terminal_status import DecisionView, decision
 
 INVENTORY = "cluster.yaml"
 LOOKED_AT = (200, 10_000)
@@ -34,7 +30,6 @@ LOOKED_AT = (200, 10_000)
 REPORTS_LOOKED_AT = 8
 """How many of a server's last reports are compared, to notice two machines of one name."""
 _INSTANCE = re.compile(rb"^instance: *['\"]?([A-Za-z0-9_-]{1,64})", re.MULTILINE)
-_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times faster where it is built in
 
 
 def look(git: GitRepository, refs: Refs, now: int) -> Overview:
@@ -46,8 +41,8 @@ def look(git: GitRepository, refs: Refs, now: int) -> Overview:
     decisions: tuple[Decided, ...] = ()
     for most in LOOKED_AT:
         commits = git.log(CLUSTER, most)
-        decisions = tuple(_decided(commits))
-        live, unfound = _live(_States(git), commits, cluster, whole=len(commits) < most)
+        decisions = tuple(decided(commits))
+        live, unfound = live_since(States(git), commits, cluster, whole=len(commits) < most)
         if len(commits) < most or (not unfound and _reaches(decisions, cluster, reports)):
             break
     facts = Facts(
@@ -56,7 +51,7 @@ def look(git: GitRepository, refs: Refs, now: int) -> Overview:
         subjects=_subjects(git, refs, cluster),
         decisions=decisions,
         live=live,
-        reported={name: _moment(git.commit_info(sha)) for name, sha in refs.status.items() if name != "cluster"},
+        reported={name: moment(git.commit_info(sha)) for name, sha in refs.status.items() if name != "cluster"},
         machines={name: _machines(git, name) for name in refs.status if name != "cluster"},
         unreadable=unreadable,
         problems=tuple(problems),
@@ -125,8 +120,8 @@ def _tip(git: GitRepository, refs: Refs, cluster: ClusterState | None) -> Tip:
     with suppress(ReconcilerError):
         contains = git.is_ancestor(followed, refs.config)
         ahead = git.count_between(followed, refs.config) if contains else None
-        return Tip(refs.config, _moment(git.commit_info(refs.config), person=True), ahead)
-    return Tip(refs.config, _moment(git.commit_info(refs.config), person=True), None)
+        return Tip(refs.config, moment(git.commit_info(refs.config), person=True), ahead)
+    return Tip(refs.config, moment(git.commit_info(refs.config), person=True), None)
 
 
 def _subjects(git: GitRepository, refs: Refs, cluster: ClusterState | None) -> Mapping[str, str]:
@@ -153,91 +148,9 @@ def _machines(git: GitRepository, name: str) -> tuple[str, ...]:
     return tuple(found)
 
 
-def _moment(commit: CommitInfo, *, person: bool = False) -> Moment:
-    """A status commit, by the server that it names; of the config branch by its author."""
-    at = int(datetime.fromisoformat(commit.when_iso).timestamp())
-    return Moment(commit.sha, at, commit.when_iso, commit.author_name if person else decision(commit).server)
-
-
-def _decided(commits: Iterable[CommitInfo]) -> Iterator[Decided]:
-    """What each commit says in its message. One without a generation was made by hand and is passed over."""
-    for commit in commits:
-        told = decision(commit)
-        if told.generation.isdecimal():
-            services = frozenset(_spoken_of(told))
-            yield Decided(int(told.generation), _moment(commit), services, begins=any(map(_begins, told.reasons)))
-
-
-def _spoken_of(told: DecisionView) -> Iterator[str]:
-    yield from (word for word in (reason.partition(" ")[0] for reason in told.reasons) if word.count("/") == 2)
-
-
-def _begins(reason: str) -> bool:
-    return reason.startswith("cluster state created") or "under a new epoch" in reason
-
-
 def _reaches(decisions: tuple[Decided, ...], cluster: ClusterState | None, reports: Mapping[str, Report]) -> bool:
     """Whether the decisions looked at go back to what every report has acknowledged, or to the beginning of the epoch."""
     if cluster is None or not decisions or any(decided.begins for decided in decisions):
         return True
     lowest = min((r.serving.generation for r in reports.values() if r.serving and r.serving.epoch == cluster.epoch), default=0)
     return decisions[-1].generation <= lowest
-
-
-@dataclass
-class _States:
-    """What was live at commits of status/cluster: the spec by service, each commit read once."""
-
-    git: GitRepository
-    known: dict[str, Mapping[str, str] | None] = field(default_factory=dict)
-
-    def live(self, sha: str) -> Mapping[str, str] | None:
-        """None when there was no readable decision."""
-        if sha not in self.known:
-            self.known[sha] = self._read(sha)
-        return self.known[sha]
-
-    def _read(self, sha: str) -> Mapping[str, str] | None:
-        try:
-            document = yaml.load(self.git.read_file(sha, "cluster.yaml") or b"", Loader=_LOADER)
-            services = document["services"]
-            return {str(name): str(state["live"]["spec"]) for name, state in services.items() if state.get("live")}
-        except (ReconcilerError, yaml.YAMLError, KeyError, TypeError, AttributeError):
-            return None
-
-
-def _live(
-    states: _States, commits: list[CommitInfo], cluster: ClusterState | None, *, whole: bool
-) -> tuple[Mapping[str, Since], frozenset[str]]:
-    """The commit since which each service has what it has live, and the services for which the commits do not go back far enough.
-
-    Only commits that speak of a service can have changed it, and those that speak of none, or that a hand made, anything.
-    """
-    searched = {name: state.live.spec for name, state in cluster.services.items() if state.live} if cluster is not None else {}
-    equal = dict.fromkeys(searched, 0)
-    found: dict[str, Since] = {}
-    for index, commit in enumerate(commits):
-        named = _may_change(commit) if index < len(commits) - 1 else None
-        concerned = [name for name in searched if named is None or name in named]
-        live = states.live(commit.sha) if concerned else None
-        if live is None:
-            continue
-        for name in concerned:
-            if live.get(name) == searched[name]:
-                equal[name] = index
-            else:
-                found[name] = Since(_moment(commits[equal[name]]))
-                del searched[name]
-        if not searched:
-            break
-    if whole:
-        found |= {name: Since(_moment(commits[equal[name]]), at_least=True) for name in searched if commits}
-    return found, frozenset(searched)
-
-
-def _may_change(commit: CommitInfo) -> frozenset[str] | None:
-    """The services that a commit may have changed; None for any."""
-    told = decision(commit)
-    if not told.generation or any("/" not in r.partition(" ")[0] and not r.startswith(("config ", "brake")) for r in told.reasons):
-        return None
-    return frozenset(_spoken_of(told))

@@ -12,6 +12,7 @@ from reconciler.errors import Stalled
 from reconciler.model.cluster import SCHEMA, ClusterState, Decider
 
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_NESTING_MOST = 200
 
 SUPERSEDED_MOST = 8
 """Epochs that a cluster state remembers to have replaced."""
@@ -37,7 +38,18 @@ class Followed:
 
 
 def parse(data: bytes) -> object:
-    """The document of a status file. Raises yaml.YAMLError. By libyaml where PyYAML has it: ten times as fast."""
+    """The document of a status file. Raises yaml.YAMLError, or ValueError for a date that is none.
+
+    By libyaml where PyYAML has it: ten times as fast. But there, nesting is the C stack's, and anybody can push a file of nothing
+    but brackets: what could nest deeply is looked through before, as events, which nest nowhere.
+    """
+    longest = max(map(len, data.splitlines()), default=0)
+    if data.count(b"[") + data.count(b"{") > _NESTING_MOST or longest > _NESTING_MOST:
+        depth = 0
+        for event in yaml.parse(data, Loader=_LOADER):
+            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+            if depth > _NESTING_MOST:
+                raise yaml.YAMLError(f"nested more than {_NESTING_MOST} levels deep")
     return yaml.load(data, Loader=_LOADER)  # a safe one either way
 
 
@@ -48,7 +60,7 @@ def read_cluster(data: bytes | None) -> ClusterState | None:
         return None
     try:
         document = parse(data)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # also dates that are none, and nesting without end
         raise ValueError("status/cluster is not YAML") from error
     if not isinstance(document, dict):
         raise ValueError("status/cluster does not hold a cluster state")

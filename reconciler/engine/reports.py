@@ -21,7 +21,7 @@ def read_report(server: str, data: bytes) -> Report | Condition:
     """One report, or what is wrong with it. A report that cannot be read blocks like a lost one: it excuses nobody."""
     try:
         document = parse(data)
-    except yaml.YAMLError:
+    except (yaml.YAMLError, ValueError, RecursionError):  # also dates that are none, and nesting without end
         return _unreadable(server, "it is not YAML")
     if not isinstance(document, dict):
         return _unreadable(server, "it does not hold a report")

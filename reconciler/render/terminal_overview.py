@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
-from reconciler.model.overview import Behind, Moment, Overview, Place, ServerGlance, ServiceGlance
-from reconciler.render.terminal import Cell, Note, Page, Table, Tone, counted
-from reconciler.render.terminal_services import LOG_LINES
+from reconciler.model.overview import Overview, Place, ServerGlance, ServiceGlance
+from reconciler.render.terminal import Cell, Page, Table, Tone, counted
+from reconciler.render.terminal_overview_notes import ago, glance_notes, whole_notes
 
 SMALL = 20
 """So many servers and services together are shown even if all is in order."""
@@ -26,18 +26,18 @@ def pages(found: Overview, *, everything: bool, service: str | None = None) -> t
     if service is not None:
         (one,) = (glance for glance in found.services if glance.service == service)
         servers = [server for server in found.servers if server.server in {place.server for place in one.places}]
-        return (Page(_title(found), _services([one]), tuple(_notes([one], servers))), Page(table=_places(one)))
+        return (Page(_title(found), _services([one]), tuple(glance_notes([one], servers))), Page(table=_places(one)))
     small = len(found.servers) + len(found.services) <= SMALL
     whole = everything or small
     servers = [server for server in found.servers if whole or not server.in_order]
     services = [glance for glance in found.services if whole or not glance.in_order]
-    first = Page(_title(found), notes=tuple(_whole(found)), summary=_summary(found), tone="good" if found.in_order else "warn")
+    first = Page(_title(found), notes=tuple(whole_notes(found)), summary=_summary(found), tone="good" if found.in_order else "warn")
     shown = [first]
     if servers:
         shown.append(Page(table=_servers(servers)))
     if services:
         shown.append(Page(table=_services(services)))
-    shown.append(Page(notes=tuple(_notes(services, servers))))
+    shown.append(Page(notes=tuple(glance_notes(services, servers))))
     left = len(found.servers) + len(found.services) - len(servers) - len(services)
     if left:
         what = (
@@ -45,19 +45,6 @@ def pages(found: Overview, *, everything: bool, service: str | None = None) -> t
         )
         shown.append(Page(summary=f"{what} in order are not shown; --all shows them.", tone="dim"))
     return tuple(page for page in shown if page != Page())
-
-
-def ago(seconds: int | None) -> str:
-    """`42 s`, `12 min`, `5 h`, `4 days`."""
-    if seconds is None:
-        return "unknown"
-    if seconds < 120:
-        return f"{seconds} s"
-    if seconds < 2 * 3600:
-        return f"{seconds // 60} min"
-    if seconds < 48 * 3600:
-        return f"{seconds // 3600} h"
-    return f"{seconds // 86400} days"
 
 
 def _title(found: Overview) -> str:
@@ -106,22 +93,6 @@ def _state(service: ServiceGlance) -> str:
     if service.live is None:
         return "not live"
     return "to look at" if service.words else "settled"
-
-
-def _whole(found: Overview) -> Iterable[Note]:
-    for problem in found.problems:
-        yield Note("not in order", problem, "bad")
-    tip = found.tip
-    if tip is not None and tip.ahead is None and found.config is not None:
-        text = f"the config branch is at {tip.revision[:7]}, which does not contain {found.config[:7]}: it was rewritten"
-        yield Note("config", text, "warn")
-    elif tip is not None and tip.ahead:
-        subject = f' "{found.tip_subject}"' if found.tip_subject else ""
-        newer = "1 newer commit is" if tip.ahead == 1 else f"{tip.ahead} newer commits are"
-        text = f"{newer} not followed yet; the tip is {tip.revision[:7]}{subject}, about {ago(found.tip_seconds)} old"
-        yield Note("config", text, "warn")
-    if found.brake:
-        yield Note("brake", found.brake, "bad")
 
 
 def _servers(servers: Sequence[ServerGlance]) -> Table:
@@ -199,50 +170,6 @@ def _is(service: ServiceGlance) -> Cell:
     return Cell(state, "warn")
 
 
-def _notes(services: Sequence[ServiceGlance], servers: Sequence[ServerGlance]) -> Iterable[Note]:
-    for service in services:
-        yield from _service_notes(service)
-    for server in servers:
-        yield from _server_notes(server)
-
-
-def _service_notes(service: ServiceGlance) -> Iterable[Note]:
-    rollout = service.rollout
-    if rollout is not None:
-        last = f", last step about {ago(rollout.last_seconds)} ago" if rollout.last_seconds is not None else ""
-        cause = f"{rollout.strategy} to {rollout.revision[:7]}{last}: {rollout.cause}"
-        yield Note(service.service, f"{rollout.phase}, {'; '.join(rollout.waits_for)}", "warn", (cause,))
-    if service.refused is not None:
-        refused = service.refused
-        words = f"{refused.revision[:7]}{_quoted(refused.subject)} was refused: {refused.reason}"
-        again = f"To try it again as it is, on one of its servers: reconcile retry {service.service}"
-        yield Note(service.service, f"{words}. {again}", "bad", refused.log[-LOG_LINES:])
-    elif service.held is not None:
-        yield Note(service.service, f"held back: {service.held}", "warn")
-    if service.words:
-        yield Note(service.service, "; ".join(service.words), "warn")
-
-
-def _server_notes(server: ServerGlance) -> Iterable[Note]:
-    told = [*([_behind(server.behind)] if server.behind is not None else []), *server.words]
-    if told:
-        yield Note(server.server, told[0], "warn", (*told[1:], *server.remarks))
-    elif server.remarks:
-        yield Note(server.server, "; ".join(server.remarks))
-
-
-def _behind(behind: Behind) -> str:
-    """What it lacks, since which commit."""
-    last = f"the last was {behind.last}" if behind.last is not None else "none of this epoch"
-    what = "has seen it and does not serve" if behind.seen else "has not seen"
-    since = f", which it could have since {_at(behind.since)}" if behind.since is not None else ""
-    return f"{what} generation {behind.current} ({last}){since}"
-
-
-def _at(moment: Moment) -> str:
-    return f"{moment.iso[:19].replace('T', ' ')} ({moment.commit[:7]} by {moment.by})"
-
-
 def _places(service: ServiceGlance) -> Table:
     """Every instance of one service and what its server says."""
     rows = []
@@ -253,7 +180,3 @@ def _places(service: ServiceGlance) -> Table:
         version = Cell((place.revision or "unknown")[:7])
         rows.append((Cell(place.server, "strong"), Cell(place.zone or "?"), Cell(f"{place.slot}{replica}"), version, role, says))
     return Table(("server", "zone", "slot", "version", "is", "its server says"), tuple(rows))
-
-
-def _quoted(subject: str) -> str:
-    return f' "{subject}"' if subject else ""

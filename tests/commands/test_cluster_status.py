@@ -176,6 +176,8 @@ GARBAGE = {
     "another's": ("report.yaml", "{schema: 1, server: z, instance: i, program: '1'}", "it speaks of z"),
     "fields": ("report.yaml", "{schema: 1, server: 3}", "are not as expected"),
     "binary": ("report.yaml", b"\x00\xff\xfe", "it is not YAML"),
+    "deep": ("report.yaml", "[" * 200_000, "it is not YAML"),
+    "a date that is none": ("report.yaml", "server: 2024-99-99", "it is not YAML"),
     "newer": ("report.yaml", "{schema: 99, server: b}", "schema 99 is newer than"),
     "no file": ("other.txt", "x", "it holds no report.yaml"),
 }
@@ -196,6 +198,8 @@ BROKEN = {
     "not a state": ("cluster.yaml", "{epoch: 3}", "is not a cluster state"),
     "empty": ("cluster.yaml", "", "does not hold a cluster state"),
     "binary": ("cluster.yaml", b"\x00\xff", "status/cluster is not YAML"),
+    "deep": ("cluster.yaml", "[" * 200_000, "status/cluster is not YAML"),
+    "a date that is none": ("cluster.yaml", "epoch: 2024-99-99", "status/cluster is not YAML"),
     "newer": ("cluster.yaml", "schema: 99", "status/cluster has schema 99, this program knows 1: it was written by a newer one"),
     "no file": ("other.txt", "x", "status/cluster holds no cluster.yaml"),
 }
@@ -220,8 +224,9 @@ def test_a_deleted_decision_is_said_with_code_2(fine: Clustered) -> None:
 
 def test_a_decision_edited_by_hand_in_the_middle_of_the_history_hurts_nobody(fine: Clustered) -> None:
     good = fine.remote.show("status/cluster", "cluster.yaml")
-    for text in ("a: [", "services: 3", "services: {x: 1}", good):
+    for text in ("a: [", "services: 3", "services: {x: 1}", "[" * 200_000, "a: 2024-99-99", good):
         fine.remote.commit({"cluster.yaml": text}, "by hand", "status/cluster")
+    fine.remote.commit({"x": "1"}, f"by hand\n\nGeneration: {'9' * 5000}\nServer: a", "status/cluster")
     document = found(fine.remote)
     assert one(document, "services", "shop/prod/web")["since"] is not None
     assert glance(fine.remote).exit_code == 0

@@ -5,8 +5,10 @@ from __future__ import annotations
 import pytest
 
 from reconciler.engine.following import Copy, follow, read_cluster, write_yaml
+from reconciler.engine.reports import read_report
 from reconciler.errors import Stalled
 from reconciler.model.cluster import Backend, ClusterState, Decider, ServiceState
+from reconciler.model.report import Condition
 
 
 def state(generation: int = 5, epoch: str = "e1", server: str = "a", members: tuple[str, ...] = ("a",)) -> ClusterState:
@@ -100,3 +102,21 @@ def test_a_newer_schema_is_waited_for_not_overwritten() -> None:
 
 def test_unknown_keys_of_the_same_schema_are_no_damage() -> None:
     assert read_cluster(write_yaml(state()) + b"added_later: 3\n") is not None
+
+
+DEEP = {
+    "brackets": b"[" * 200_000,
+    "braces": b"{a: " * 200_000,
+    "closed": b"[" * 200_000 + b"]" * 200_000,
+    "dashes": b"- " * 200_000 + b"x",
+    "in lines": b"[\n" * 200_000,
+    "indented": b"".join(b" " * depth + b"a:\n" for depth in range(2_500)),
+    "keys": b"? " * 200_000,
+}
+
+
+@pytest.mark.parametrize("case", DEEP)
+def test_a_file_that_only_nests_is_refused_and_does_not_end_the_program(case: str) -> None:
+    with pytest.raises(ValueError, match="is not YAML"):
+        read_cluster(DEEP[case])
+    assert isinstance(read_report("a", DEEP[case]), Condition)
