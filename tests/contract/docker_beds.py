@@ -20,8 +20,8 @@ NO_REGISTRY = "127.0.0.1:1/nothing:1"
 LISTENS = 8080
 
 
-class DockerBed(ABC):
-    """`docker` is what is tested; the rest is what is there, and what a person does. The network of the project is made.
+class Ground(ABC):
+    """A server on an Engine. `docker` is what is tested. The network of the project is made.
 
     Images: `app` is the test application (it listens on 8080 and obeys EXIT_AT_START, CRASH_AFTER and IGNORE_TERM), `data` keeps
     data in a VOLUME.
@@ -89,6 +89,14 @@ class DockerBed(ABC):
         return next(container for container in self.docker.containers()[0] if container.name == wanted)
 
     @abstractmethod
+    def wait(self, condition: Callable[[], bool], seconds: float, what: str) -> None:
+        """Until something holds, at most for so long."""
+
+
+class DockerBed(Ground):
+    """With a person at the Engine, and a view from outside."""
+
+    @abstractmethod
     def other(self, server: str) -> DockerPort:
         """Another server's adapter on the same Engine."""
 
@@ -127,10 +135,6 @@ class DockerBed(ABC):
     @abstractmethod
     def volumes(self) -> frozenset[str]:
         """The volumes of this bed."""
-
-    @abstractmethod
-    def wait(self, condition: Callable[[], bool], seconds: float, what: str) -> None:
-        """Until something holds, at most for so long."""
 
 
 class FakeBed(DockerBed):
@@ -195,6 +199,14 @@ class FakeBed(DockerBed):
 
     def volumes(self) -> frozenset[str]:
         return frozenset(self.engine.volumes)
+
+    def daemon_restarts(self) -> None:
+        """`systemctl restart docker`."""
+        self.engine.restart_daemon()
+
+    def power_cut(self) -> None:
+        """And back on."""
+        self.engine.power_cut()
 
     def wait(self, condition: Callable[[], bool], seconds: float, what: str) -> None:
         end = self.now + seconds

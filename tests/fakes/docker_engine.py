@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import ipaddress
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from math import inf
 
@@ -252,6 +253,7 @@ class Engine:
         box.status, box.pid, box.exit_code, box.started = "running", 10_000 + self._count, 0, self.clock()
         box.inside, box.namespace = inside, self._count
         box.ends_at, box.restarts_at, box.stopped_by_hand = self.clock() + box.program.after, inf, False
+        box.restarts, box.delay = 0, RESTART_DELAY
 
     def signal(self, box: Box, signal: str | None, *, wish: bool) -> bool:
         """Send a signal; whether there was a process to hear it. `wish`: it is meant to end it, so no policy starts it again.
@@ -379,17 +381,31 @@ class Engine:
             self._end(box, KILLED)
         self._forget(box)
 
-    def reboot(self, code: int = 255) -> None:
-        """Every process is gone at once; then dockerd starts and applies the restart policies, in the order of creation."""
+    def restart_daemon(self) -> None:
+        """Docker is restarted, without `live-restore`: its containers are stopped, and started as their policies say."""
         self.settle()
-        for box in self.boxes.values():
-            if box.up:
-                box.stopped_by_hand, box.delay = False, RESTART_DELAY
-                self._ended(box, code)
-        for box in sorted(self.boxes.values(), key=lambda box: box.created):
-            again = box.restart == "always" or (box.restart == "unless-stopped" and not box.stopped_by_hand)
-            if box.status == "exited" and (again or (box.restart == "on-failure" and box.exit_code == code)):
+        ran = [box for box in self.boxes.values() if box.up or box.status == "restarting"]
+        for box in ran:
+            self._ended(box, KILLED if box.status == "paused" or box.program.on_signal is None else box.program.on_signal)
+        self._begin(ran)
+
+    def power_cut(self) -> None:
+        """Every process is gone at once; then dockerd starts, and starts containers as their policies say."""
+        self.settle()
+        ran = [box for box in self.boxes.values() if box.up or box.status == "restarting"]
+        for box in ran:
+            self._ended(box, 255)
+        self._begin(ran)
+
+    def _begin(self, ran: list[Box]) -> None:
+        """dockerd starts: what ran and what is always to run is started, those first whose namespaces others share."""
+        for box in sorted(self.boxes.values(), key=lambda box: (box.joined is not None, box.created)):
+            again = box.restart == "always" or (box.restart == "unless-stopped" and box in ran)
+            failed = box.restart == "on-failure" and box in ran and box.exit_code != 0
+            if box.status == "exited" and (again or failed):
+                box.delay = RESTART_DELAY
                 self._restart(box)
+                box.restarts = 0
 
     # Inside
 
@@ -447,15 +463,12 @@ class Engine:
         self.ended(box)
 
     def _restart(self, box: Box) -> None:
-        box.restarts_at = inf
-        box.restarts += 1
-        box.status = "exited"
-        delay = box.delay
-        try:
+        """As its policy says; a start by hand counts from nothing."""
+        count, delay = box.restarts + 1, box.delay
+        box.restarts_at, box.status = inf, "exited"
+        with suppress(EngineError):
             self.start(box)
-        except EngineError:
-            return
-        box.delay = delay
+        box.restarts, box.delay = count, delay
 
     def _forget(self, box: Box) -> None:
         del self.boxes[box.id]

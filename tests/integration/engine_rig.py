@@ -11,6 +11,7 @@ from pathlib import Path
 
 import docker
 
+from tests.cluster.namespaces import alive, descendants, end, processes_of, unmount
 from tests.waiting import eventually
 
 
@@ -60,6 +61,18 @@ class Engine:
                 process.wait(60)
             finally:
                 process.kill()
+
+    def cut(self) -> None:
+        """As a power cut does: the daemon and every process of every container end at once."""
+        process, self._process = self._process, None
+        if process is not None:
+            pids = {process.pid, *descendants(process.pid), *processes_of(self._directory)}
+            end([pid for pid in pids if alive(pid)])
+            process.wait(30)
+            for place in ("exec", "data"):
+                unmount(self._directory / place)
+            shutil.rmtree(self._directory / "exec", ignore_errors=True)  # on a server it lies in memory
+            (self._directory / "pid").unlink(missing_ok=True)
 
     def remove(self) -> None:
         """Stop it, and leave nothing of it behind."""
