@@ -30,6 +30,8 @@ HEAL_WINDOW = 600.0
 LIVE_FIRST = 10.0
 """Seconds for which a start of what is live holds back the start of what is not: at a boot the traffic comes first, and one
 container that Docker cannot start holds up nobody for long."""
+STARTS_AT_ONCE = 6
+"""A Docker Engine that is asked for a hundred containers at once answers all of them too late."""
 
 
 @dataclass
@@ -85,6 +87,8 @@ class Carrier:
             elif instance is None:
                 carried.begun.append(action)
                 self._here(action, pids, carried)
+            elif _started(action) and sum(_started(begun) is not None for begun in self._in_hand.values()) >= STARTS_AT_ONCE:
+                continue  # the end of one of them wakes the next pass
             elif instance not in healing and _started(action) and (wait := self._live_first(healing, now)) > 0:
                 carried.next_in = _sooner(carried.next_in, wait)
             elif not self._jobs.running(JOB + instance):

@@ -11,7 +11,7 @@ from reconciler.effects.docker import Docker
 from reconciler.effects.git import GitRepository
 from reconciler.effects.git_settings import GitSettings
 from reconciler.effects.nginx import Nginx
-from reconciler.engine.carrying import JOB, LIVE_FIRST, MOST_DELAY, Carried, Carrier
+from reconciler.engine.carrying import JOB, LIVE_FIRST, MOST_DELAY, STARTS_AT_ONCE, Carried, Carrier
 from reconciler.engine.images import Images
 from reconciler.engine.jobs import ThreadJobs
 from reconciler.engine.performer import Performer
@@ -105,6 +105,17 @@ def test_what_is_live_is_started_before_what_is_not_and_holds_it_up_for_ten_seco
     assert ground.carrier.carry_out([live], {}, frozenset({"web"})).begun == [live]
     ground.clock.pass_by(LIVE_FIRST)
     assert ground.carrier.carry_out([live, staged], {}, frozenset({"web"})).begun == [staged], "it takes too long"
+
+
+def test_few_are_started_at_once_and_what_ends_makes_room(ground: Ground) -> None:
+    starts = [start(f"web{number}") for number in range(STARTS_AT_ONCE + 2)]
+    stop = RemoveInstance(name="old", ids=("old-id",), grace=1.0, cause="test")
+    first = ground.carrier.carry_out([*starts, stop], {}, frozenset()).begun
+    assert first == [*starts[:STARTS_AT_ONCE], stop], "what is taken away waits for no start"
+    eventually(lambda: not ground.jobs.working(JOB))
+    for name, result in ground.jobs.take():
+        ground.carrier.finished(name, result)
+    assert ground.carry_out(*starts).begun == starts[STARTS_AT_ONCE:]
 
 
 def test_bringing_back_is_counted_for_ten_minutes(ground: Ground) -> None:
