@@ -13,6 +13,7 @@ from reconciler.effects.docker_api import DockerApi, explain, short
 from reconciler.effects.docker_create import create_config, unnamed_volumes
 from reconciler.effects.docker_list import Listing
 from reconciler.effects.docker_shape import Support, expected_shape
+from reconciler.effects.orphans import end_processes
 from reconciler.errors import Stalled, Transient
 from reconciler.model.container import ContainerPlan
 from reconciler.model.observed import Image
@@ -62,12 +63,19 @@ class Lifecycle:
                     raise Transient(f"container {short(identity)} is gone: it is made again in the next pass") from error
                 raise _start_failure(identity, error) from error
             except docker.errors.APIError as error:
-                if not _half_started(error):
-                    raise _start_failure(identity, error) from error
-                self.remove(identity)
-                why = "a Docker that ended has half started it, and it cannot be started any more"
-                raise Transient(f"container {short(identity)}: {why}; it is made anew") from error
+                failure = _start_failure(identity, error)
+                if isinstance(failure, Transient) and failure.retry_after is None and self._never_ran(identity):
+                    # A dockerd that ends during a start leaves containers new to it and known to containerd: "task already
+                    # exists", "id already in use" for ever (seen with 20.10). What never ran loses nothing by being made anew.
+                    end_processes(identity)
+                    self.remove(identity)
+                    raise Transient(f"{failure}; it is made anew") from error
+                raise failure from error
         self._listing.invalidate(identity)
+
+    def _never_ran(self, identity: str) -> bool:
+        found = self.inspect(identity)
+        return found is not None and found["State"].get("Status") == "created"
 
     def unpause(self, identity: str) -> None:
         """Let a frozen container go on; nothing happens when it is not frozen or gone."""
@@ -238,16 +246,6 @@ def _create_failure(plan: ContainerPlan, error: docker.errors.APIError) -> Excep
     if error.status_code is not None and 400 <= error.status_code < 500 and error.status_code != 404:
         return Stalled(f"Docker cannot create {plan.name}: {words}", reason="CreateFailed")
     return Transient(f"Docker cannot create {plan.name} now: {words}")
-
-
-def _half_started(error: docker.errors.APIError) -> bool:
-    """Whether containerd knows the task of a container that Docker takes for one that never ran.
-
-    Seen with Docker Engine 20.10 when dockerd ends during a start under `live-restore`: each later start fails in the same way, and
-    no process of the container runs.
-    """
-    words = explain(error).lower()
-    return words.startswith("task ") and words.endswith("already exists")
 
 
 def _start_failure(identity: str, error: docker.errors.APIError) -> Exception:

@@ -15,6 +15,7 @@ import pytest
 
 from reconciler.effects.docker import Docker
 from reconciler.effects.docker_events import Event
+from reconciler.effects.orphans import end_processes
 from reconciler.errors import Stalled, Transient
 from reconciler.model.container import Publish
 from reconciler.model.desired import Mount, Resources
@@ -378,12 +379,13 @@ def test_a_call_that_hangs_later_ends_in_its_time(rig: Rig, tmp_path: Path) -> N
         assert through.containers()[0] == ()
 
 
-def test_what_a_docker_that_ended_half_started_is_removed_to_be_made_anew(rig: Rig, tmp_path: Path) -> None:
+@pytest.mark.parametrize("words", ["task {}: already exists", "id already in use"])
+def test_what_a_docker_that_ended_half_started_is_removed_to_be_made_anew(rig: Rig, tmp_path: Path, words: str) -> None:
     """FAULTS 8, 14: containerd knows the task, Docker does not, and every start fails in the same way."""
     identity = rig.docker.create(rig.plan())
     with Relay(tmp_path / "relay.sock") as relay:
         through = Docker(relay.url, rig.scope.server)
-        relay.refused_starts.append(f"task {identity}: already exists")
+        relay.refused_starts.append(words.format(identity))
         with pytest.raises(Transient, match="it is made anew"):
             through.start(identity)
         assert rig.docker.containers()[0] == ()
@@ -391,6 +393,25 @@ def test_what_a_docker_that_ended_half_started_is_removed_to_be_made_anew(rig: R
         assert again != identity
         through.start(again)
         assert rig.docker.containers()[0][0].running
+
+
+def test_what_has_run_is_not_made_anew_because_a_start_fails(rig: Rig, tmp_path: Path) -> None:
+    container = rig.up()
+    rig.docker.stop(container.id)
+    with Relay(tmp_path / "relay.sock") as relay:
+        relay.refused_starts.append("id already in use")
+        with pytest.raises(Transient, match=r"id already in use$"):
+            Docker(relay.url, rig.scope.server).start(container.id)
+    assert rig.seen().id == container.id
+
+
+def test_processes_of_a_container_are_ended_without_docker(rig: Rig) -> None:
+    container = rig.up()
+    other = rig.scope.run(rig.images.app, "other")
+    assert end_processes(container.id) >= 1
+    eventually(lambda: not rig.seen().running)
+    other.reload()
+    assert other.status == "running" and end_processes(container.id) == 0
 
 
 def test_a_lost_event_stream_comes_back_and_everything_is_looked_at_again(rig: Rig, tmp_path: Path) -> None:
