@@ -21,7 +21,10 @@ _PASSED_ON = ("PATH", "http_proxy", "https_proxy", "HTTPS_PROXY", "all_proxy", "
 _PERSONAL = ("GIT_SSH_COMMAND", "GIT_SSH", "GIT_SSH_VARIANT", "GIT_CONFIG_GLOBAL", "GIT_CONFIG_SYSTEM", "GIT_SSL_CAINFO",
              "GIT_SSL_CAPATH", "GIT_PROXY_COMMAND")  # fmt: skip
 _SCHEMES = ("file", "git", "http", "https", "ssh")
-_SCP_LIKE = re.compile(r"^(?:[A-Za-z0-9_.][A-Za-z0-9_.-]*@)?[A-Za-z0-9_][A-Za-z0-9_.-]*:(?![:/])[^:]")
+_HOST = r"[A-Za-z0-9_][A-Za-z0-9_.-]*"
+_SCP_LIKE = re.compile(
+    rf"^(?:[A-Za-z0-9_.][A-Za-z0-9_.-]*@{_HOST}:(?!//)|{_HOST}:(?!/))[^:]"
+)  # without a user, scheme:/x is a slip
 _BRANCH = re.compile(r"^[A-Za-z0-9_](?:[A-Za-z0-9_.-]|/(?!/))*$")
 OWNER_VARIABLE = "RECONCILER_CLONE"
 

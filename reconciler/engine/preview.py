@@ -122,13 +122,24 @@ def _with_images(
     site: Site,
     intended: Mapping[str, Intended],
 ) -> tuple[Action, ...]:
-    """What is started waits for its image: show the image's preparation, and what follows as if it were there."""
+    """What is started waits for its image: show the image's preparation, and what follows as if it were there.
+
+    An image is asked for by each rollout on its own, as a tag may mean something else by then: what follows is looked at for each.
+    """
     images = [action for action in first if isinstance(action, PrepareImage)]
     if not images:
         return first
-    assumed = {a.reference: ImageState(status="present", image=Image(id=a.reference, reference=a.reference)) for a in images}
-    later = observed.model_copy(update={"images": {**observed.images, **assumed}})
-    return (*images, *plan(desired, cluster, later, _NOW, site, intended))
+    actions: list[Action] = list({(action.reference, action.build): action for action in images}.values())
+    for attempt in sorted({action.attempt for action in images}):
+        there = {a.reference: _present(a) for a in images if a.attempt == attempt}
+        later = observed.model_copy(update={"images": {**observed.images, **there}})
+        follows = plan(desired, cluster, later, _NOW, site, intended)
+        actions += [action for action in follows if not isinstance(action, PrepareImage) and action not in actions]
+    return tuple(actions)
+
+
+def _present(wish: PrepareImage) -> ImageState:
+    return ImageState(status="present", image=Image(id=wish.reference, reference=wish.reference), attempt=wish.attempt)
 
 
 def _intended(desired: Desired, cluster: ClusterState, observed: Observed, site: Site) -> dict[str, Intended]:

@@ -91,7 +91,9 @@ def test_plan_and_diff_on_one_server_know_what_the_others_do(two: Bed) -> None:
     assert (
         web["change"] == "toggle" and web["before"] == ["a primary", "b primary"] and web["after"] == ["a secondary", "b secondary"]
     )
-    assert len(planned["actions"]) == 1, f"only what this server does first: {planned['actions']}"
+    told = [(action["verb"], action["name"]) for action in planned["actions"]]
+    second = "shop_prod_web_secondary"
+    assert told == [("pull", bed.images.app), ("start", f"{second} with {second}_sidecar")], "only what this server does, each once"
     (web,) = on(bed, "a", "diff", "--detailed-exitcode", code=3)["services"]
     assert [field["field"] for field in web["fields"]] == ["env VERSION"]
     assert {name: sha for name, sha in bed.remote.branches().items() if name != "main"} == {

@@ -81,7 +81,7 @@ def test_over_ssh_the_persons_own_ssh_configuration_counts(config: Remote, ssh: 
     own.write_text(
         f"Host work\n  HostName 127.0.0.1\n  Port {ssh.port}\n  User root\n  IdentityFile {ssh.key}\n  UserKnownHostsFile {hosts}\n"
     )
-    url = f"ssh://work{config.path}"
+    url = f"root@work:{config.path}"
     assert glance(url, home).exit_code == 2
     (home / ".gitconfig").write_text(f"[core]\n\tsshCommand = ssh -F {own}\n")
     assert in_order(glance(url, home))

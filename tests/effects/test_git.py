@@ -419,10 +419,16 @@ def test_without_status_only_the_config_is_fetched(tmp_path: Path, origin: Origi
     assert opened(tmp_path / "c", origin, status=False).fetch().status == {}
 
 
+@pytest.mark.parametrize("url", ["git@host:shop/config.git", "git@host:/srv/git/config.git", "host:config.git", "ssh://git@host/x"])
+def test_urls_as_git_clone_takes_them_are_taken(url: str) -> None:
+    assert GitSettings(url=url).config_remote().url == url
+
+
 @pytest.mark.parametrize(
     "url",
     ["--upload-pack=touch /tmp/bad", "ext::sh -c 'touch /tmp/bad'", "-x", "https://-oProxyCommand=x/y", "ftp://host/x",
-     "file://", "host:-x\nurl = y", "ssh://u:pw@host/x", "fd::17", "relative/path", ""],
+     "file://", "host:-x\nurl = y", "ssh://u:pw@host/x", "fd::17", "relative/path", "",
+     "https:/host/x", "git@host://x", "git@host::x", "git@-oProxyCommand=x:y"],
 )  # fmt: skip
 def test_urls_that_are_commands_or_options_are_refused(url: str) -> None:
     """FAULTS 53."""
