@@ -9,6 +9,7 @@ from reconciler.commands.reading import known_service
 from reconciler.effects.journal import Journal
 from reconciler.engine.requests import ask, read_copy
 from reconciler.errors import Invalid, Problem
+from reconciler.plan.step import retriable
 from reconciler.render.terminal import Page
 
 
@@ -23,7 +24,7 @@ def retry(invocation: Invocation, asked: str) -> int:
     assert service is not None
     state = cluster.services[service]
     rollout = state.rollout
-    if rollout is None or rollout.phase != "aborted":
+    if rollout is None or not retriable(state):
         now = f"its rollout {rollout.id} is {rollout.phase}" if rollout is not None else "it has had no rollout"
         raise Invalid([Problem(service, 0, 0, f"nothing to try again: {now}; only a refused or aborted rollout can be retried")])
     ask(Journal(settings.state_dir), cluster, [service])

@@ -13,6 +13,7 @@ from reconciler.engine.refusals import Refusals
 from reconciler.errors import Transient
 from reconciler.model.cluster import ClusterState
 from reconciler.model.desired import Desired
+from reconciler.model.identity import ServiceKey
 from reconciler.model.observed import Container, Gate, ImageState, NginxState, Observed
 from reconciler.model.routes import NginxConfig
 from reconciler.model.site import Site
@@ -23,6 +24,10 @@ from reconciler.render.nginx import Rendered, render
 
 CRASHES = 3
 """Restarts by Docker during the gate after which nothing more is waited for."""
+
+
+Secrets = Mapping[ServiceKey, tuple[str, ...]]
+Others = Mapping[tuple[ServiceKey, str], tuple[str, ...]]
 
 
 @dataclass(frozen=True)
@@ -66,6 +71,7 @@ class Observer:
         """What is there now; `dead` is what the pulses tell of listed backends. Raises Transient when Docker does not answer."""
         containers, foreign = self._docker.containers()
         named = {key: service.spec.secrets for key, service in desired.services.items() if service.spec.secrets}
+        others = _other_secrets(desired, cluster)
         base = Observed(
             server=self.site.server,
             containers=containers,
@@ -78,8 +84,8 @@ class Observer:
             dead=dead,
             busy_ports=self._busy(desired),
             busy_loopback=self._busy_loopback(containers),
-            locals=self._secrets.digests(named) if named else {},
-            missing_secrets=self._secrets.missing(named) if named else {},
+            locals=self._locals(named, others),
+            missing_secrets=self._missing(named, others),
             heals=heals,
             warnings=warnings,
         )
@@ -88,6 +94,19 @@ class Observer:
             return base.model_copy(update={"gates": gates})
         connections = self._connections(desired, cluster, base)
         return base.model_copy(update={"gates": gates, "connections": connections})
+
+    def _locals(self, named: Secrets, others: Others) -> Mapping[str, str]:
+        """Of what the config names, and of what a live version names otherwise: "" where that has no secrets."""
+        found = dict(self._secrets.digests(named)) if named else {}
+        for (key, spec), names in others.items():
+            found[f"{key}@{spec}"] = self._secrets.digests({key: names}).get(str(key), "")
+        return found
+
+    def _missing(self, named: Secrets, others: Others) -> Mapping[str, tuple[str, ...]]:
+        found = dict(self._secrets.missing(named)) if named else {}
+        for (key, spec), names in others.items():
+            found[f"{key}@{spec}"] = self._secrets.missing({key: names}).get(str(key), ())
+        return found
 
     def switched(self, outcomes: Sequence[Switched], tried: Mapping[str, NginxConfig], pids: Mapping[str, int]) -> None:
         """Take over what a switch verified, so that it need not be asked again, and what was refused of what was `tried`."""
@@ -177,6 +196,19 @@ class Observer:
             return frozenset()
         ours = next((c.pid for c in containers if c.labels.role == "host" and c.running), 0)
         return self._docker.ports_in_use("127.0.0.1", ours)
+
+
+def _other_secrets(desired: Desired, cluster: ClusterState | None) -> Others:
+    """By service and spec: the names of the secrets of what runs or is to run, where the config names others now."""
+    found = {}
+    for name, state in cluster.services.items() if cluster is not None else ():
+        key = ServiceKey.parse(name)
+        current = desired.services.get(key)
+        for spec in {backend.spec for backend in state.backends if backend.role != "draining"}:
+            service = desired.service_at(key, spec)
+            if service is not None and (current is None or service.spec.secrets != current.spec.secrets):
+                found[key, spec] = service.spec.secrets
+    return found
 
 
 def _probe(target: GateTarget) -> Target:

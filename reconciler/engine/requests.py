@@ -14,7 +14,7 @@ from reconciler.engine.copies import CLUSTER_FILE
 from reconciler.engine.ports import JournalPort
 from reconciler.errors import Transient
 from reconciler.model.cluster import ClusterState
-from reconciler.plan.step import retry_wish
+from reconciler.plan.step import retriable, retry_wish
 
 RETRY_FILE = "retry.json"
 
@@ -49,7 +49,7 @@ def read_copy(state_dir: Path) -> ClusterState | None:
 
 def _open(cluster: ClusterState) -> Iterable[str]:
     for name, state in sorted(cluster.services.items()):
-        if state.rollout is not None and state.rollout.phase == "aborted":
+        if state.rollout is not None and retriable(state):
             yield retry_wish(name, state.rollout)
 
 

@@ -143,11 +143,20 @@ class Observed(Model):
     dead: Mapping[str, str] = {}  # listed backends, by address, that do not answer this server -> what was found instead
     busy_ports: frozenset[int] = frozenset()  # host ports in use by anybody else on the private address
     busy_loopback: frozenset[int] = frozenset()  # ports of the server's own 127.0.0.1 that are not our host listener's
-    locals: Mapping[str, str] = {}  # service key -> keyed hash of its secrets' contents; absent when it has none
-    missing_secrets: Mapping[str, tuple[str, ...]] = {}  # service key -> names of secrets that have no file
+    # Service key -> keyed hash of its secrets' contents; absent when it has none. `key@spec`: a version that names other secrets.
+    locals: Mapping[str, str] = {}
+    missing_secrets: Mapping[str, tuple[str, ...]] = {}  # the same keys -> names of secrets that have no file
     start_errors: Mapping[str, tuple[str, bool]] = {}  # instance or nginx -> (why it could not be started, whether that may pass)
     heals: Mapping[str, int] = {}  # instance name -> how often it was brought back lately, for the back-off
     warnings: Mapping[str, str] = {}  # service key -> what to warn of, such as exit 137
+
+    def local(self, service: ServiceKey, spec: str) -> str | None:
+        """The keyed hash of the contents of the secrets that a version of a service names; None when it has none."""
+        return self.locals.get(f"{service}@{spec}", self.locals.get(str(service)))
+
+    def missing(self, service: ServiceKey, spec: str) -> tuple[str, ...]:
+        """The names of the secrets of a version of a service that have no file here."""
+        return self.missing_secrets.get(f"{service}@{spec}", self.missing_secrets.get(str(service), ()))
 
     def of(self, instance: InstanceKey, role: str = "application") -> Container | None:
         """The container of an instance with a role, running ones first."""

@@ -8,7 +8,7 @@ from reconciler.model.cluster import ClusterState
 from reconciler.model.desired import Desired
 from reconciler.model.observed import Observed
 from reconciler.plan.outgoing import outgoing
-from reconciler.plan.starting import ends_by_itself
+from reconciler.plan.slots import ends_by_itself
 
 ACTIVE = ("staging", "replacing", "switching", "soaking", "draining")
 

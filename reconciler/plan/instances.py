@@ -40,7 +40,7 @@ def bring_about(here: Here, want: Wanted) -> list[Action]:
         return []
     if not want.gated and not _may_heal(here, want):
         return []
-    if observed.missing_secrets.get(str(want.instance.service)):
+    if observed.missing(want.instance.service, want.backend.spec):
         return []
     image = image_action(
         here,
@@ -222,7 +222,7 @@ def _plans(here: Here, want: Wanted, service: DesiredService, image: str) -> Map
         spec=want.backend.spec,
         revision=want.revision,
         rollout=want.rollout_label,
-        local=here.observed.locals.get(str(key), ""),
+        local=here.observed.local(key, want.backend.spec) or "",
         addresses=pair,
         ports=ports,
     )

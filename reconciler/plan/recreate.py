@@ -67,7 +67,9 @@ def next_turn(
 def _goes_back(state: ServiceState, rollout: Rollout) -> bool:
     """Whether the rollout puts the live version back where the rejected one had taken its place."""
     live, rejected = state.live, state.rejected
-    return live is not None and rollout.target == live.spec and rejected is not None and rejected.spec != live.spec
+    if rollout.scope or live is None or rejected is None:
+        return False
+    return rollout.target == live.spec and rejected.spec != live.spec
 
 
 def _undoes(state: ServiceState, rollout: Rollout, want: DesiredService) -> bool:
@@ -99,13 +101,13 @@ def _done(
     new = state.model_copy(
         update={
             "rollout": rollout.model_copy(update={"phase": "done", "replacing": None, "reason": None}),
-            "live": Live(spec=rollout.target, revision=rollout.revision, image=rollout.image),
-            "previous": state.live if state.live is not None and state.live.spec != rollout.target else state.previous,
+            "live": state.live if rollout.scope else Live(spec=rollout.target, revision=rollout.revision, image=rollout.image),
+            "previous": state.previous if rollout.scope or state.live is None or state.live.spec == rollout.target else state.live,
             "backends": backends,
-            "container_port": want.spec.port,
+            "container_port": state.container_port if rollout.scope else want.spec.port,
             "retries": 0,
-            "rejected": None,
-            "held": None,
+            "rejected": state.rejected if rollout.scope else None,
+            "held": state.held if rollout.scope else None,
         }
     )
     return Step(new, bump=True, reasons=(f"live on {slots}, healthy after {took:.1f} s: {rollout.cause}",))

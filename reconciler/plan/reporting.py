@@ -135,7 +135,7 @@ def _gated(want: Wanted, application: Container | None, observed: Observed) -> I
     rollout = want.rollout_label
     base = _base(want.instance, want.backend.spec, rollout)
     ours = application is not None and application.labels.spec == want.backend.spec and application.labels.rollout == rollout
-    missing = observed.missing_secrets.get(str(want.instance.service), ())
+    missing = observed.missing(want.instance.service, want.backend.spec)
     if in_the_way(want.state, want.backend, application):
         return base.model_copy(update={"phase": "waiting", "reason": "what was there before is still draining"})
     if not ours and missing:
@@ -202,7 +202,7 @@ def _prepared(backend: Backend, state: ServiceState, reference: str, observed: O
     rollout = state.rollout
     base = _base(instance, rollout.target if rollout else backend.spec, rollout.id if rollout else "")
     image = observed.images.get(reference)
-    missing = observed.missing_secrets.get(str(instance.service))
+    missing = observed.missing(instance.service, rollout.target if rollout else backend.spec)
     if missing:
         why = f"secrets are missing on this server: {', '.join(missing)}"
         return base.model_copy(update={"phase": "waiting", "reason": why})
@@ -215,7 +215,7 @@ def _prepared(backend: Backend, state: ServiceState, reference: str, observed: O
 def _live(want: Wanted, application: Container | None, observed: Observed) -> InstanceReport:
     base = _base(want.instance, want.backend.spec, application.labels.rollout if application is not None else None)
     if application is None:
-        missing = observed.missing_secrets.get(str(want.instance.service), ())
+        missing = observed.missing(want.instance.service, want.backend.spec)
         why = f"secrets are missing on this server: {', '.join(missing)}" if missing else "not running; being restored"
         if want.instance.name in observed.start_errors:
             why = observed.start_errors[want.instance.name][0]
@@ -293,10 +293,11 @@ def _refresh(desired: Desired, cluster: ClusterState | None, observed: Observed,
         return
     found = {str(want.instance.service) for want, _ in stuck_sidecars(desired, cluster, observed, intended)}
     for want in wanted(desired, cluster, observed):
-        key = str(want.instance.service)
+        key, spec = want.instance.service, want.backend.spec
         application = observed.of(want.instance)
-        if want.backend.role != "live" or want.gated or application is None or observed.missing_secrets.get(key):
+        if want.backend.role != "live" or want.gated or application is None or observed.missing(key, spec):
             continue
-        if key in observed.locals and application.labels.local != observed.locals[key]:
-            found.add(key)
+        now = observed.local(key, spec)
+        if now is not None and application.labels.local != now:
+            found.add(str(key))
     yield from sorted(found)

@@ -18,7 +18,7 @@ from reconciler.plan import facts
 from reconciler.plan.health import entry_of, listed, unavailable
 from reconciler.plan.pins import agreed, differ, found, pin
 from reconciler.plan.placed import assignment, idle_slot, outdated, staged
-from reconciler.plan.step import Context, Step, abort, held, waited_for, waits
+from reconciler.plan.step import ATTEMPTS, Context, Step, abort, held, waited_for, waits
 from reconciler.plan.stopping import stop
 from reconciler.plan.switching import unacknowledged
 from reconciler.plan.votes import Tally, pinned, tally
@@ -201,7 +201,7 @@ def _failed(
     """Stop the line: a version that fails is not tried again; a cause that may pass is."""
     server, entry = min(failed.items(), key=lambda pair: (pair[1].transient, pair[0]))
     why = f"{server}: {entry.reason or 'health check failed'}"
-    if entry.transient:
+    if entry.transient and state.retries + 1 < ATTEMPTS:
         return _passing(context, key, want, state, rollout, why, failed)
     rejected = Rejected(spec=rollout.target, revision=rollout.revision, reason=why, log=entry.log)
     stopped = state.model_copy(update={"rejected": rejected})

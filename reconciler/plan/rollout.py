@@ -15,7 +15,7 @@ from reconciler.model.identity import ServiceKey
 from reconciler.plan.recreate import replacing
 from reconciler.plan.rolling import line
 from reconciler.plan.staging import staging
-from reconciler.plan.starting import start
+from reconciler.plan.starting import refreshing, start
 from reconciler.plan.step import Context, Step, abort, held
 from reconciler.plan.switching import draining, removal, switching
 
@@ -33,6 +33,8 @@ def step(context: Context, key: ServiceKey, want: DesiredService | None, state: 
     rollout = state.rollout
     if rollout is not None and rollout.in_line:
         return line(context, key, want, state, rollout)
+    if rollout is not None and rollout.scope is not None and rollout.phase in ("staging", "replacing"):
+        return refreshing(context, key, want, state, rollout)
     if rollout is not None and rollout.phase == "staging":
         return staging(context, key, want, state, rollout)
     if rollout is not None and rollout.phase == "replacing":

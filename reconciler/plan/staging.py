@@ -9,11 +9,8 @@ from reconciler.plan import facts
 from reconciler.plan.pins import agreed, differ, found, pin
 from reconciler.plan.placed import assignment, obstacle, outdated
 from reconciler.plan.recreate import next_turn, turns
-from reconciler.plan.step import SIDECAR_CAUSE, Context, Step, abort, waited_for, waits
+from reconciler.plan.step import ATTEMPTS, SIDECAR_CAUSE, Context, Step, abort, waited_for, waits
 from reconciler.plan.votes import Tally, tally
-
-ATTEMPTS = 4
-"""So often a version may end as if the machine had been stopped; then it is the version."""
 
 
 def staging(context: Context, key: ServiceKey, want: DesiredService, state: ServiceState, rollout: Rollout) -> Step:
@@ -89,14 +86,14 @@ def _switch(context: Context, want: DesiredService, state: ServiceState, rollout
     new = state.model_copy(
         update={
             "rollout": switched,
-            "live": Live(spec=rollout.target, revision=rollout.revision, image=rollout.image),
+            "live": state.live if rollout.scope else Live(spec=rollout.target, revision=rollout.revision, image=rollout.image),
             "others": () if rollout.scope is None else state.others,
-            "previous": state.live if state.live is not None and state.live.spec != rollout.target else state.previous,
+            "previous": state.previous if rollout.scope or state.live is None or state.live.spec == rollout.target else state.live,
             "backends": tuple(after(b) for b in state.backends),
-            "container_port": want.spec.port,
+            "container_port": state.container_port if rollout.scope else want.spec.port,
             "retries": 0,
-            "rejected": None,
-            "held": None,
+            "rejected": state.rejected if rollout.scope else None,
+            "held": state.held if rollout.scope else None,
         }
     )
     return Step(new, bump=True, reasons=(f"live on {slots}, healthy after {took:.1f} s: {rollout.cause}",))
@@ -111,7 +108,9 @@ def _failed(state: ServiceState, rollout: Rollout, votes: Tally) -> Step:
 
 
 def _rejected(state: ServiceState, rollout: Rollout, why: str, log: tuple[str, ...]) -> Step:
-    """Not tried again until the config changes or somebody asks."""
+    """Not tried again until the config changes or somebody asks; a refresh beside a version that was refused is tried again."""
+    if rollout.scope and state.rejected is not None:
+        return abort(state, rollout, why, again=True)
     stopped = abort(state, rollout, why)
     rejected = Rejected(spec=rollout.target, revision=rollout.revision, reason=why, log=log)
     assert stopped.state is not None

@@ -18,6 +18,10 @@ SIDECAR_CAUSE = "a sidecar cannot reload"
 """How the cause of such a rollout begins."""
 
 
+ATTEMPTS = 4
+"""So often a version may end as if the machine had been stopped; then it is the version."""
+
+
 @dataclass(frozen=True)
 class Context:
     """What every step may look at. `generation` is the one that the decision being made will carry if it changes routes."""
@@ -55,6 +59,12 @@ class Step:
 def retry_wish(key: ServiceKey | str, rollout: Rollout) -> str:
     """What a report's `retry` holds when a person asks to try the service again: `key@rollout`, so that it counts once."""
     return f"{key}@{rollout.id}"
+
+
+def retriable(state: ServiceState) -> bool:
+    """Whether there is something to try again: a rollout that ended early, or a version refused before what happened since."""
+    rollout = state.rollout
+    return rollout is not None and (rollout.phase == "aborted" or (rollout.phase == "done" and state.rejected is not None))
 
 
 def held(state: ServiceState, why: str | None) -> ServiceState:
