@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from operator import is_
 
 from reconciler.errors import Stalled
 from reconciler.model.cluster import ClusterState
@@ -13,17 +14,21 @@ from reconciler.model.routes import NginxConfig
 from reconciler.model.site import Site
 from reconciler.plan.masks import mask, masked
 from reconciler.plan.nginxes import Intended, configs
-from reconciler.plan.refusals import Settled, instance_addresses, leave_out, settle
+from reconciler.plan.refusals import Settled, due, instance_addresses, leave_out, settle
 from reconciler.plan.upstreams import all_run
 from reconciler.render.blame import unwritable
 from reconciler.render.nginx import Rendered, render
 
+LOOKED_AT = ("containers", "pairs", "nginx", "dead", "busy_loopback")
+"""What of `Observed` an nginx's text depends on."""
+
 
 @dataclass(frozen=True)
 class _Asked:
-    """What was asked for last, compared by identity: within a pass it is asked for more than once."""
+    """What was asked for last. `same`: compared by identity; `alike`: all that the texts depend on of what was observed."""
 
-    given: tuple[object, ...]
+    same: tuple[object, ...]
+    alike: tuple[object, ...]
     answer: dict[str, Intended]
 
 
@@ -49,11 +54,13 @@ class Texts:
     ) -> dict[str, Intended]:
         """What each nginx should have loaded, by container name; texts that nobody asks for any more are forgotten.
 
-        `elapsed` is not compared: within a pass it does not matter.
+        Worked out anew only when something that it depends on has changed, which a pass that finds nothing to do has not.
         """
-        given = (desired, cluster, observed, site)
-        if self._last is not None and all(one is other for one, other in zip(self._last.given, given, strict=True)):
-            return self._last.answer
+        same = (desired, cluster)
+        alike = (site, due(observed, elapsed), *(getattr(observed, name) for name in LOOKED_AT))
+        last = self._last
+        if last is not None and all(map(is_, last.same, same)) and last.alike == alike:
+            return last.answer
         self.worked_out += 1
         now = configs(desired, cluster, observed, site)
         up = now if all_run(cluster, observed) else configs(desired, cluster, observed, site, assume_up=True)
@@ -62,7 +69,7 @@ class Texts:
         self._rendered = {config: text for config, text in self._rendered.items() if config in asked}
         alive = {text.fingerprint for text in self._rendered.values()} | {state.loaded for state in observed.nginx.values()}
         self._variants = {fingerprint: known for fingerprint, known in self._variants.items() if fingerprint in alive}
-        self._last = _Asked(given, answer)
+        self._last = _Asked(same, alike, answer)
         return answer
 
     def _intended(

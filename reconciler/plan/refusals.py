@@ -55,6 +55,18 @@ def settle(config: NginxConfig, state: NginxState, observed: Observed, elapsed: 
     return Settled(_reaching(config.model_copy(update={"upstreams": upstreams, "listeners": heard}), names), missing, silent)
 
 
+def due(observed: Observed, elapsed: Elapsed) -> frozenset[str]:
+    """Refused parts whose wait is over, by the names of their facts: what `settle` decides by besides its other arguments."""
+    return frozenset(
+        facts.refused_part(name, refusal) for name, state in observed.nginx.items() for refusal in state.refusals
+        if _is_due(name, refusal, elapsed)
+    )  # fmt: skip
+
+
+def _is_due(name: str, refusal: Refusal, elapsed: Elapsed) -> bool:
+    return elapsed.of(facts.refused_part(name, refusal)) >= facts.retry_delay(refusal.tries)
+
+
 def leave_out(config: NginxConfig, names: Collection[str]) -> NginxConfig:
     """`config` without everything of some upstreams: nothing listens for them, and no route leads to them."""
     upstreams = tuple(upstream for upstream in config.upstreams if upstream.name not in names)
@@ -80,7 +92,7 @@ def _upstream(upstream: Upstream, state: NginxState, addresses: Mapping[str, str
         if refusal is None:
             return upstream.model_copy(update={"peers": form}), True
     assert refusal is not None
-    if elapsed.of(facts.refused_part(state.name, refusal)) >= facts.retry_delay(refusal.tries):
+    if _is_due(state.name, refusal, elapsed):
         return upstream.model_copy(update={"peers": forms[-1]}), True
     return upstream.model_copy(update={"peers": _by_address(refusal.kept, addresses)}), False
 

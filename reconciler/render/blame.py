@@ -13,6 +13,7 @@ from reconciler.render.parsed import directives
 
 _PLACE = re.compile(r" in \S+:(\d+)$")
 _BIND = re.compile(r"bind\(\) to 127\.0\.0\.1:(\d+) failed")
+_HOST = re.compile(r'host not found in upstream "([^"]+)"')
 _ZONE = re.compile(r'zone "([^"]+)"')
 _UPSTREAM = re.compile(r"upstream (\S+) \{|proxy_pass (?:http://)?([a-z0-9][a-z0-9_-]*)|set \$service ([a-z0-9/-]+/[a-z0-9/-]+);")
 
@@ -37,6 +38,9 @@ def blame(config: NginxConfig, text: str, line: str) -> Blame | None:
         name = _around(text, next((n for n, row in enumerate(text.splitlines()) if row.split()[:2] == ["zone", zone[1]]), None))
     if name is None and (place := _PLACE.search(line)):
         name = _around(text, int(place[1]) - 1)
+    if name is None and (host := _HOST.search(line)):
+        listing = {u.name for u in config.upstreams if any(host[1] in (p.address, p.address.rpartition(":")[0]) for p in u.peers)}
+        name = listing.pop() if len(listing) == 1 else None
     return Blame(name, "upstream") if name in {upstream.name for upstream in config.upstreams} else None
 
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from reconciler.engine.texts import Texts
+from reconciler.engine.texts import LOOKED_AT, Texts
 from reconciler.errors import Stalled
 from reconciler.model.observed import Elapsed, NginxState, Observed, Refusal
 from reconciler.model.routes import Peer
+from reconciler.plan import facts
 from reconciler.plan.nginxes import Intended, configs
 from reconciler.plan.refusals import upstream_part
 from tests.plan.build import service, story
@@ -30,12 +31,60 @@ def edge(observed: Observed, loaded: str | None, *refusals: Refusal) -> Observed
     return observed.model_copy(update={"nginx": {**observed.nginx, "nginx": state}})
 
 
-def test_within_a_pass_they_are_worked_out_once() -> None:
+def test_they_are_worked_out_once_while_nothing_that_they_depend_on_changes() -> None:
     there, observed, texts = ground()
     first = intended(texts, there, observed)
-    assert intended(texts, there, observed) is first and texts.worked_out == 1
-    again = intended(texts, there, there.observe())
-    assert again == first and texts.worked_out == 2
+    for _ in range(5):
+        assert intended(texts, there, there.observe()) is first
+    assert texts.worked_out == 1
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"containers": ()},
+        {"pairs": {"shop/prod/other#1": ("10.1.1.1", "10.1.1.2")}},
+        {"nginx": {}},
+        {"dead": {"10.0.0.9:80": "refused"}},
+        {"busy_loopback": frozenset({5000})},
+    ],
+    ids=lambda change: next(iter(change)),
+)
+def test_whatever_they_depend_on_is_noticed(change: dict[str, object]) -> None:
+    there, observed, texts = ground()
+    intended(texts, there, observed)
+    intended(texts, there, observed.model_copy(update=change))
+    assert texts.worked_out == 2
+
+
+def test_all_that_the_routes_look_at_is_compared() -> None:
+    """What is observed and not named there must not decide about a text."""
+    there, observed, _ = ground()
+    assert there.story.cluster is not None
+    looked: set[str] = set()
+
+    class Watched(Observed):
+        def __getattribute__(self, name: str) -> object:
+            if name in Observed.model_fields:
+                looked.add(name)
+            return super().__getattribute__(name)
+
+    watched = Watched.model_construct(**{name: getattr(observed, name) for name in Observed.model_fields})
+    looked.clear()
+    texts = Texts()
+    texts.intended(there.story.want, there.story.cluster, watched, there.machine.site, Elapsed())
+    assert looked - {"server"} <= set(LOOKED_AT)
+
+
+def test_a_refusal_whose_wait_is_over_is_noticed() -> None:
+    there, observed, texts = ground()
+    refusal = Refusal(upstream="shop_prod_web", kind="upstream", part="x", error="no")
+    waiting = edge(observed, "older", refusal)
+    intended(texts, there, waiting)
+    assert there.story.cluster is not None
+    over = Elapsed(seconds={facts.refused_part("nginx", refusal): 10.0})
+    texts.intended(there.story.want, there.story.cluster, waiting, there.machine.site, over)
+    assert texts.worked_out == 2
 
 
 def test_a_decision_made_within_the_pass_is_not_missed() -> None:

@@ -58,6 +58,12 @@ def test_what_stands_in_a_location_is_blamed_on_the_service_that_it_leads_to(par
     assert blame(EDGE, text, line) == Blame("shop_prod_api", "upstream")
 
 
+def test_without_a_place_a_name_is_blamed_on_the_upstream_that_lists_it() -> None:
+    line = '[emerg] 1#1: host not found in upstream "shop_prod_api:8000"'
+    assert blame(EDGE, render(EDGE).text, line) == Blame("shop_prod_api", "upstream")
+    assert blame(EDGE, render(EDGE).text, line.replace("api", "nobody")) is None
+
+
 def test_a_zone_is_blamed_on_its_upstream() -> None:
     text = render(EDGE).text
     zone = next(row.split()[1] for row in text.splitlines() if row.split()[:1] == ["zone"] and "shop_prod_web" in row)

@@ -11,6 +11,7 @@ from reconciler.model.container import ContainerPlan
 from reconciler.model.effect import Effect
 from reconciler.model.identity import InstanceKey
 from reconciler.model.observed import Container
+from reconciler.render.blame import loaded_peers
 from tests.simulation.served import Refused, Served, serve
 from tests.simulation.versions import healthy_after
 
@@ -87,6 +88,7 @@ class Boxes:
     networks: dict[str, str] = field(default_factory=lambda: {"bridge": "172.17.0.0/16"})
     texts: dict[str, str] = field(default_factory=dict)
     refuses: bool = False
+    disliked: str = ""  # an upstream whose changes no nginx takes
     deaf_until: float = 0.0
     version: int = 0
     _count: int = 0
@@ -257,8 +259,9 @@ class Boxes:
         box = self.named(target.name)
         if box is None or box.status != "running" or box.loaded is None:
             return
-        if self.refuses or self._resolved(target.text) is None:
-            box.refused = (target.fingerprint, "refused by a fault" if self.refuses else "host not found in upstream")
+        complaint = self._complaint(box.loaded.text, target.text)
+        if complaint is not None:
+            box.refused = (target.fingerprint, complaint)
             box.tries += 1
             self.texts[target.name] = box.loaded.text
             return
@@ -266,6 +269,20 @@ class Boxes:
             box.coming = (now + load, target.text)
             return
         self._load(box, target.text, now, old)
+
+    def _complaint(self, loaded: str, text: str) -> str | None:
+        """In nginx's words, why it does not take a text."""
+        if self.refuses:
+            return "refused by a fault"
+        before, after = (loaded_peers("", each).get(self.disliked) for each in (loaded, text))
+        if after is not None and after != before:
+            line = text.splitlines().index(f"    upstream {self.disliked} {{") + 1
+            return f"[emerg] 1#1: a fault does not like this in nginx.conf:{line}"
+        try:
+            serve(text, self._addresses)
+        except Refused as error:
+            return str(error)
+        return None
 
     def _load(self, box: Box, text: str, now: float, old: float) -> None:
         loaded = self._resolved(text)

@@ -15,11 +15,21 @@ from reconciler.engine.carrying import FIRST_DELAY, MOST_DELAY
 from reconciler.engine.executor import steps
 from reconciler.engine.following import Copy, Followed, choose
 from reconciler.engine.publishing import RIDE_SECONDS
+from reconciler.engine.refusals import Refusals
 from reconciler.engine.standing import check_name, may_decide, sole
 from reconciler.engine.texts import Texts
 from reconciler.engine.world import Identity
 from reconciler.errors import Stalled, Transient
-from reconciler.model.action import Action, PrepareImage, RemoveInstance, SignalInstance, StartContainer, StartInstance, StartNginx
+from reconciler.model.action import (
+    Action,
+    PrepareImage,
+    Reload,
+    RemoveInstance,
+    SignalInstance,
+    StartContainer,
+    StartInstance,
+    StartNginx,
+)
 from reconciler.model.cluster import ClusterState, Decider
 from reconciler.model.desired import Desired
 from reconciler.model.effect import Effect, Switch, WriteConfig
@@ -27,6 +37,7 @@ from reconciler.model.observed import Elapsed, Gate, Image, ImageState, NginxSta
 from reconciler.model.report import Report
 from reconciler.model.routes import NginxConfig
 from reconciler.model.site import Site
+from reconciler.model.switched import Switched
 from reconciler.plan import facts
 from reconciler.plan.awaited import awaited, only_words, resolves, telling
 from reconciler.plan.decide import Decision, decide
@@ -164,6 +175,7 @@ class Daemon:
         self.in_hand: dict[str, InHand] = {}
         self.pairs: dict[str, tuple[str, str]] = {}
         self.texts = Remembered(self.world.render)
+        self.refusals = Refusals(self.world.render, self.boxes.texts.get)
         self.held = None
 
     def clock(self) -> float:
@@ -371,7 +383,7 @@ class Daemon:
                     refused=box.refused[0] if box.refused is not None else None,
                     error=box.refused[1] if box.refused is not None else None,
                     tries=box.tries,
-                    refusals=(),
+                    refusals=self.refusals.of(box.plan.name, box.number),
                 )
         return found
 
@@ -450,7 +462,20 @@ class Daemon:
             if answer == "lingers":
                 self.failed(action, Transient("out of time"))
                 return
+            if isinstance(effect, Switch) and isinstance(action, Reload):
+                self._learn(effect, action)
         self.troubles.pop(_about(action), None)
+
+    def _learn(self, switch: Switch, action: Reload) -> None:
+        """What the engine is told of a switch: an nginx that has not done loading has not refused."""
+        told, states = {target.name: target for target in switch.targets}, self._nginxes()
+        boxes = [box for box in self.boxes.nginxes() if box.plan.name in told and box.coming is None]
+        outcomes = [
+            Switched(name, states[name].loaded == told[name].fingerprint, None, states[name])
+            for name in (box.plan.name for box in boxes)
+        ]
+        tried = {config.name: config for config in action.configs}
+        self.refusals.learn(outcomes, tried, {box.plan.name: box.number for box in boxes})
 
     def _parts(self, effects: Iterator[Effect]) -> Iterator[Effect]:
         """A switch as what it is made of: the files of all, then each nginx told; the program may end between any two."""

@@ -27,6 +27,10 @@ def strike(world: World, fault: Fault) -> str:
         return _container(world, daemon, fault)
     match fault.kind:
         case "refuse":
+            if fault.pick % 2:
+                names = sorted(service.name for service in world.scene.services)
+                daemon.boxes.disliked = "" if daemon.boxes.disliked else f"shop_prod_{names[fault.pick % len(names)]}"
+                return daemon.boxes.disliked
             daemon.boxes.refuses = not daemon.boxes.refuses
         case "edge":
             for box in daemon.boxes.boxes.values():

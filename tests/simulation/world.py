@@ -117,7 +117,7 @@ class World:
                 daemon.restart()
                 daemon.program = str(newest)
             daemon.away_until = daemon.cut_until = 0.0
-            daemon.boxes.refuses, daemon.boxes.deaf_until = False, 0.0
+            daemon.boxes.refuses, daemon.boxes.disliked, daemon.boxes.deaf_until = False, "", 0.0
 
     def converge(self) -> None:
         """Rounds without faults until nothing moves for longer than any back-off. Raises Broken when it never comes to rest."""
