@@ -14,6 +14,7 @@ from tests.cluster.traffic import Seen, Traffic
 
 ALL = ("a", "b", "c")
 DEADLINE = 120.0
+LOAD_SECONDS_MOST = 900.0
 AFTERWARDS = 200  # requests that each step's outcome has to stand before the next step
 LOOK_SECONDS = 0.3
 ENTRANCES = {"edge": "edge of {}", "mesh": "mesh behind the edge of {}"}
@@ -47,7 +48,7 @@ class ClusterStory:
 
     def load(self) -> None:
         """From now on there are clients at every edge, and some whose requests go on through the mesh."""
-        self._traffic = self._bed.load(*ALL, mesh="api")
+        self._traffic = self._bed.load(*ALL, mesh="api", seconds=LOAD_SECONDS_MOST)
         self._afterwards()
 
     def goes_live(self, name: str, version: str, subject: str) -> str:

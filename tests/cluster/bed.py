@@ -264,14 +264,14 @@ class Bed:
 
     # --- load
 
-    def load(self, *names: str, mesh: str | None = None) -> Traffic:
+    def load(self, *names: str, mesh: str | None = None, seconds: float = traffic.SECONDS) -> Traffic:
         """Load through the edges of these servers; `mesh`: also through what the public service calls at this service's port."""
         loads: dict[str, Load] = {}
         for name in names:
             url = f"http://{self._local[name]}:80"
-            loads[f"{name}/edge"] = self.client.start(traffic.edge(url))
+            loads[f"{name}/edge"] = self.client.start(traffic.edge(url, seconds))
             if mesh is not None:
-                loads[f"{name}/mesh"] = self.client.start(traffic.mesh(url, internal_port(PROJECT, ENV, mesh)))
+                loads[f"{name}/mesh"] = self.client.start(traffic.mesh(url, internal_port(PROJECT, ENV, mesh), seconds))
         return Traffic(loads)
 
     def nothing_lost(self, seen: Seen, at_least: int = 50) -> None:
