@@ -78,10 +78,19 @@ class Remembered(Texts):
     def __init__(self, rule: Callable[[NginxConfig], Rendered]) -> None:
         super().__init__()
         self._rule = rule
+        self._known: dict[int, tuple[NginxConfig, Rendered]] = {}
 
     def render(self, config: NginxConfig) -> Rendered:
-        """The text and its fingerprint."""
-        return self._rule(config)
+        """The text and its fingerprint.
+
+        A configuration's hash is worked out anew each time it is asked for, so the same object is known by itself.
+        """
+        known = self._known.get(id(config))
+        if known is None or known[0] is not config:
+            if len(self._known) > 256:
+                self._known.clear()
+            known = self._known[id(config)] = (config, self._rule(config))
+        return known[1]
 
 
 @dataclass(frozen=True)
@@ -174,8 +183,9 @@ class Daemon:
         self.pulls: dict[str, tuple[float, str | None, str, int]] = {}
         self.in_hand: dict[str, InHand] = {}
         self.pairs: dict[str, tuple[str, str]] = {}
-        self.texts = Remembered(self.world.render)
-        self.refusals = Refusals(self.world.render, self.boxes.texts.get)
+        self.texts = Remembered(self.world.rules.render)
+        self.refusals = Refusals(self.texts.render, self.boxes.texts.get)
+        self.asked: tuple[tuple[object, ...], Elapsed] | None = None
         self.held = None
 
     def clock(self) -> float:
@@ -244,7 +254,8 @@ class Daemon:
         assert self.view is not None
         for _ in range(DECISIONS):
             cluster = self.cluster
-            self.report = self._make_report(desired, cluster, observed)
+            made = self._make_report(desired, cluster, observed)
+            self.report = self.report if made == self.report else made
             if not self._may_decide(cluster):
                 return
             reports = {**self.view.reports, self.name: self.report}
@@ -316,7 +327,11 @@ class Daemon:
         return self.texts.intended(desired, cluster, observed, self.site, self._elapsed(cluster, observed))
 
     def _elapsed(self, cluster: ClusterState | None, observed: Observed) -> Elapsed:
+        """How long facts have held; within a pass asked for again and again about the same things."""
         assert self.view is not None
+        of = (cluster, observed, self.report, self.view, self.world.now)
+        if self.asked is not None and all(one is other for one, other in zip(of, self.asked[0], strict=True)):
+            return self.asked[1]
         reports = dict(self.view.reports)
         if self.report is not None:
             reports[self.name] = self.report
@@ -328,7 +343,8 @@ class Daemon:
             kept.setdefault(fact, now)
         self.disk.times = kept
         elapsed = Elapsed.model_construct(seconds={fact: now - since for fact, since in kept.items()})
-        return self.world.rules.elapsed(elapsed)
+        self.asked = (of, self.world.rules.elapsed(elapsed))
+        return self.asked[1]
 
     # Observing
 

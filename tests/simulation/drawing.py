@@ -50,7 +50,20 @@ def draw(seed: int, *, steps: int = 60) -> Scene:
             events.append(Fault(after, rng.choice(troubles), rng.choice(machines).name, rng.randrange(100), seconds))
         else:
             events.append(_pass(rng, after, rng.choice(machines).name, calm))
+    if seed % 4 == 1:
+        events = [*_story(rng, machines), *events[: len(events) // 3]]
     return Scene(seed, machines, _services(rng, machines), tuple(events))
+
+
+def _story(rng: random.Random, machines: tuple[Machine, ...]) -> list[Event]:
+    """Somebody is away while the others go on: what random events bring about too rarely."""
+    away = rng.choice(machines).name
+    events: list[Event] = [Pass(rng.choice((1.0, 3.0)), machine.name) for _ in range(7) for machine in machines]
+    events.append(Fault(1.0, rng.choice(("away", "lose report", "cut")), away, seconds=260.0))
+    events.append(Commit(1.0, "move", rng.randrange(100), rng.randrange(100)))
+    others = [machine.name for machine in machines if machine.name != away] or [away]
+    events.extend(Pass(10.0 / len(others), name, old=rng.choice((0.0, 15.0))) for _ in range(20) for name in others)
+    return events
 
 
 def _pass(rng: random.Random, after: float, server: str, calm: bool) -> Pass:

@@ -61,8 +61,9 @@ class Invariants:
         self.unfair.add(box.plan.labels.spec)
 
     def tampered(self) -> None:
-        """Somebody changed the shared decision by hand."""
+        """Somebody changed the shared decision by hand: what is there now was decided by nobody."""
         self.hands += 1
+        self._landed = self.world.remote.cluster
 
     # After every step
 
@@ -143,13 +144,13 @@ class Invariants:
     # Actions and effects
 
     def planned(self, daemon: Daemon, action: Action) -> None:
-        """Nobody's connections are cut before `drain` allows it."""
-        if (
-            not isinstance(action, RemoveInstance)
-            or daemon.observed_at != self.world.now
-            or daemon.machine not in self.bound
-            or self.hands
-        ):
+        """A newcomer keeps still; nobody's connections are cut before `drain` allows it."""
+        cluster, view = daemon.cluster, daemon.view
+        outsider = cluster is not None and daemon.name not in cluster.members
+        if outsider and view is not None and daemon.name in self.world.commits.trees[view.head].servers:
+            self.world.fail("member", f"{daemon.machine} does {action.kind} before it is a member: {action.cause}")
+        fresh = daemon.observed_at == self.world.now and daemon.machine in self.bound and not self.hands
+        if not isinstance(action, RemoveInstance) or not fresh:
             return
         for identity in action.ids:
             box = daemon.boxes.boxes.get(identity)

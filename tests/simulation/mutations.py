@@ -110,12 +110,6 @@ def _any_vote(cluster: ClusterState, told: Report) -> Report:
     return _entries(told, relabelled)
 
 
-def _any_epoch(cluster: ClusterState, told: Report) -> Report:
-    seen = told.seen and told.seen.model_copy(update={"epoch": cluster.epoch})
-    serving = told.serving and told.serving.model_copy(update={"epoch": cluster.epoch})
-    return told.model_copy(update={"seen": seen, "serving": serving})
-
-
 def _forgetting(state: ServiceState, rollout: Rollout) -> ServiceState:
     """What drains is not listed any more once nobody routes to it: its slot looks free."""
     if rollout.phase != "draining" or rollout.strategy == "remove":
@@ -136,11 +130,6 @@ def _excusing(desired: Desired, cluster: ClusterState | None, reports: Reports, 
 
 def _long_ago(elapsed: Elapsed) -> Elapsed:
     return Elapsed.model_construct(seconds={fact: since + 1000.0 for fact, since in elapsed.seconds.items()})
-
-
-def _all_drained(desired: Desired) -> Desired:
-    servers = {name: entry.model_copy(update={"state": "drained"}) for name, entry in desired.servers.items()}
-    return desired.model_copy(update={"servers": servers})
 
 
 def _majority(cluster: ClusterState, reports: Reports, server: str) -> Reports:
@@ -251,11 +240,9 @@ MUTATIONS: Mapping[str, Rules] = {
     "start into a slot that a stale member lists as live": _deciding(reports=_each_report(_retired)),
     "forget the fallback": Rules(render=_no_fallback),
     "a lost report excuses its server": Rules(decide=_excusing),
-    "generations without an epoch": _deciding(reports=_each_report(_any_epoch)),
     "votes without the rollout's identity": _deciding(reports=_each_report(_any_vote)),
     "two writers of one report": Rules(check_name=lambda *_: None),
     "a silent member is not waited for at all": _deciding(elapsed=_long_ago),
-    "every server is waited for as if it were drained": _deciding(desired=_all_drained),
     "one server's failure does not count": _deciding(reports=_majority),
     "a rejected version is tried again": _deciding(result=_each_rollout(_again)),
     "the planner removes what drains at once": _planning(_without_draining),
@@ -265,6 +252,5 @@ MUTATIONS: Mapping[str, Rules] = {
     "decide ahead of the remote among several": Rules(sole=lambda server, own: own is not None),
     "anybody decides, members or not, with any program and view": Rules(may_decide=lambda *_, **__: True),
     "what was not told goes before what others decided": Rules(choose=_stubborn),
-    "what never passed its gate is live after a loss": Rules(unsettled=lambda reports: ()),
 }
 """What is wrong -> the rules with it."""

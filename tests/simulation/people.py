@@ -76,6 +76,11 @@ def _change(world: World, event: Commit, service: Service) -> str | None:
         case "place" if not service.recreate:
             count = 1 + event.value % len(world.commits.tree.servers)
             fresh = replace(service, count=count, pins=())
+        case "move" if not service.recreate:
+            # To where it is not, on one server: what lists only the old place has no way to the new one.
+            here = world.commits.desired(commits.head).services[service.key].servers
+            names = [name for name in sorted(world.commits.tree.servers) if name not in here] or sorted(world.commits.tree.servers)
+            fresh = replace(service, pins=(names[event.value % len(names)],))
         case "pin":
             names = sorted(world.commits.tree.servers)
             first = event.value % len(names)

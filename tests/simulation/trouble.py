@@ -16,8 +16,12 @@ if TYPE_CHECKING:
 
 def strike(world: World, fault: Fault) -> str:
     """Do it. Returns what was hit."""
-    if fault.kind in ("delete", "rewind", "replace", "lose report", "rewind report"):
-        return _tamper(world, fault)
+    if fault.kind in ("lose report", "rewind report"):
+        return _report(world, fault)
+    if fault.kind in ("delete", "rewind", "replace"):
+        done = _tamper(world, fault)
+        world.invariants.tampered()
+        return done
     if fault.kind == "clone":
         return _clone(world, fault)
     daemon = world.daemons.get(fault.server)
@@ -101,18 +105,24 @@ def _power(world: World, daemon: Daemon, fault: Fault) -> None:
     daemon.away_until = world.now + fault.seconds
 
 
+def _report(world: World, fault: Fault) -> str:
+    """Somebody changes a report's branch by hand."""
+    if any(d.machine != d.name for d in world.daemons.values()):
+        return "nothing"  # with its clone about, nobody could tell the two apart
+    if fault.kind == "lose report":
+        # Whoever could write it anew is away for a while.
+        world.remote.refs.pop(fault.server, None)
+        daemon = world.daemons[fault.server]
+        daemon.restart()
+        daemon.away_until = world.now + fault.seconds
+    else:
+        world.remote.rewind(fault.server, 1 + fault.pick % 3)
+    return ""
+
+
 def _tamper(world: World, fault: Fault) -> str:
-    """Somebody changes the status branches by hand."""
+    """Somebody changes the shared decision by hand."""
     remote = world.remote
-    if fault.kind in ("lose report", "rewind report"):
-        if any(d.machine != d.name for d in world.daemons.values()):
-            return "nothing"  # with its clone about, nobody could tell the two apart
-        if fault.kind == "lose report":
-            remote.refs.pop(fault.server, None)
-        else:
-            remote.rewind(fault.server, 1 + fault.pick % 3)
-        return "its report"
-    world.invariants.tampered()
     found = remote.cluster
     if fault.kind == "delete" or found is None:
         remote.refs.pop(CLUSTER, None)

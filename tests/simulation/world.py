@@ -11,9 +11,7 @@ from reconciler.model.action import Action
 from reconciler.model.cluster import ClusterState
 from reconciler.model.effect import Effect
 from reconciler.model.identity import InstanceKey
-from reconciler.model.routes import NginxConfig
 from reconciler.model.site import Site
-from reconciler.render.nginx import Rendered
 from tests.simulation.boxes import Box, Boxes
 from tests.simulation.daemon import Answer, Daemon, Moment, Rules, View
 from tests.simulation.invariants import Invariants
@@ -227,10 +225,6 @@ class World:
         oid = self.remote.refs.get(CLUSTER)
         oids = {ref: o for ref, o in self.remote.refs.items() if ref != CLUSTER}
         return View(self.commits.head, self.remote.content(CLUSTER), oid, self.remote.reports(), oids)
-
-    def render(self, config: NginxConfig) -> Rendered:
-        """The text of a configuration."""
-        return self.rules.render(config)
 
     def connections(self, daemon: Daemon, instances: frozenset[InstanceKey]) -> dict[str, int]:
         """Established connections to draining applications: those that old nginx workers anywhere still carry."""
