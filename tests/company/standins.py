@@ -28,7 +28,7 @@ class MemoryDocker:
         self._networks = {"bridge": "172.17.0.0/16"}
 
     def containers(self) -> tuple[tuple[Container, ...], frozenset[str]]:
-        return tuple(sorted(self._containers.values(), key=lambda c: c.name)), frozenset()
+        return tuple(sorted(list(self._containers.values()), key=lambda c: c.name)), frozenset()  # noqa: C414 - a copy: jobs change it
 
     def networks(self) -> Mapping[str, str]:
         return dict(self._networks)
@@ -37,7 +37,7 @@ class MemoryDocker:
         return {name: subnet for name, subnet in self._networks.items() if name != "bridge"}
 
     def create(self, plan: ContainerPlan) -> str:
-        assert plan.name not in {c.name for c in self._containers.values()}, f"{plan.name} is there already"
+        assert plan.name not in {c.name for c in list(self._containers.values())}, f"{plan.name} is there already"
         self.writes += 1
         number = next(self._count)
         owner = self._find(plan.namespace_of) if plan.namespace_of is not None else None
@@ -119,7 +119,7 @@ class MemoryDocker:
         """Nothing is remembered."""
 
     def _find(self, name: str) -> Container:
-        return self._containers.get(name) or next(c for c in self._containers.values() if c.name == name)
+        return self._containers.get(name) or next(c for c in list(self._containers.values()) if c.name == name)
 
     def _change(self, container: Container, **changes: object) -> None:
         self.writes += 1
