@@ -106,7 +106,8 @@ class GitRepository(GitReader):
     def push(self, updates: Sequence[RefUpdate]) -> Mapping[str, PushResult]:
         """Compare-and-swap status refs in one push, each on its own: the result of each by `RefUpdate.ref`.
 
-        Raises ValueError for a commit whose first parent is not `expected_old`; never for what the remote does.
+        Raises ValueError for a commit whose first parent is not `expected_old`, or that compacts nothing; never for what the
+        remote does.
         """
         for update in updates:
             self._check(update)
@@ -168,9 +169,15 @@ class GitRepository(GitReader):
     def _check(self, update: RefUpdate) -> None:
         _checked(update.ref)
         parents = self.commit_info(update.new).parents
-        wanted = None if update.compacts else update.expected_old
-        if (parents[0] if parents else None) != wanted:
-            raise ValueError(f"{update.new[:10]} for {update.ref} has parents {parents}; expected {wanted} as the first")
+        if update.compacts:
+            if update.expected_old is None or self.is_ancestor(update.expected_old, update.new):
+                raise ValueError(
+                    f"{update.new[:10]} for {update.ref} replaces no history; expected one without {update.expected_old}"
+                )
+        elif (parents[0] if parents else None) != update.expected_old:
+            raise ValueError(
+                f"{update.new[:10]} for {update.ref} has parents {parents}; expected {update.expected_old} as the first"
+            )
 
     def _stale(self, pushed: Mapping[str, str], status: Mapping[str, str]) -> dict[str, Stale]:
         """The refs that lack our last push. FAULTS 38: nothing is planned from a view older than our own last write."""

@@ -19,7 +19,7 @@ from reconciler.engine.images import Images
 from reconciler.engine.observing import Observer
 from reconciler.engine.performer import Performer
 from reconciler.engine.ports import Snapshot
-from reconciler.engine.publishing import PUSH_JOB, Publisher, Worth
+from reconciler.engine.publishing import CLUSTER, PUSH_JOB, Publisher, Worth
 from reconciler.engine.reports import read_reports
 from reconciler.engine.requests import wishes
 from reconciler.engine.standing import check_name, may_decide, sole
@@ -51,6 +51,7 @@ POLL_JOB = "poll"
 RECALL_JOB = "recall"
 GIT_LANE = "git"
 CLEAN_JOB = "clean images"
+COMPACT_JOB = "compact"
 DECISIONS_MOST = 20
 WORDS_SECONDS = 30.0
 
@@ -123,6 +124,17 @@ class Cycle:
             return False
         keep = kept_images(self.desired, self.cluster)
         return self._world.jobs.submit(CLEAN_JOB, lambda: self._world.docker.remove_unused_images(keep), lane="images")
+
+    def compact(self) -> bool:
+        """Shorten long histories of status refs, in the background and only when all is quiet: the own report's, and the cluster
+        state's if it is this server that decided last, so that one does it."""
+        cluster, after = self.cluster, self._options.compact_after
+        if not after or cluster is None or self._publisher.pending or self._publisher.proposing or under_way(cluster):
+            return False
+        server = self._site.server
+        decider = server in cluster.members and rank(server, cluster.members, cluster.decided_by.server) == 0
+        refs = (server, CLUSTER) if decider else (server,)
+        return self._world.jobs.submit(COMPACT_JOB, lambda: self._world.git.compact(refs, after), lane=GIT_LANE)
 
     def step(self, *, flush: bool = False) -> Outcome:
         """One pass. `flush`: push what there is to say without regard to the budget (the last pass of `--once`)."""
@@ -214,6 +226,9 @@ class Cycle:
                 self._images.finished(name.removeprefix(IMAGE_JOB), result)
             elif name.startswith(INSTANCE_JOB):
                 self._carrier.finished(name, result)
+            elif name == COMPACT_JOB and isinstance(result, tuple) and result:
+                self._options.say(f"shortened the history of {', '.join(f'status/{ref}' for ref in result)}")
+                self.poll()  # the tips are others now
             elif name == CLEAN_JOB and isinstance(result, tuple) and result:
                 self._options.say(f"removed {len(result)} images that nothing uses any more")
 

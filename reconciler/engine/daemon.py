@@ -154,6 +154,7 @@ class Daemon:
         jitter = max(1, int(settings.poll_interval * 0.1))
         scheduler.add_job(self._ask_for_poll, "interval", seconds=settings.poll_interval, jitter=jitter)
         scheduler.add_job(wired.cycle.clean_images, "interval", hours=CLEAN_UP_HOURS, jitter=600)
+        scheduler.add_job(wired.cycle.compact, "interval", hours=CLEAN_UP_HOURS, jitter=3600)
         scheduler.start()
         return scheduler
 

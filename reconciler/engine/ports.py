@@ -160,6 +160,10 @@ class GitPort(Protocol):
         """One push."""
         ...
 
+    def compact(self, refs: Sequence[str], after: int) -> tuple[str, ...]:
+        """Shorten long histories of status refs; those that were."""
+        ...
+
     def context(self, build: Build) -> Mapping[str, tuple[int, bytes]]:
         """The files of a build context."""
         ...

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Protocol
 
+from reconciler.engine.compaction import compact
 from reconciler.engine.ports import Publication, Published, Snapshot
 from reconciler.errors import ReconcilerError, Transient
 from reconciler.model.desired import Build, Revision
@@ -36,6 +37,7 @@ class Git(Protocol):
     def read_file(self, ref_or_sha: str, path: str) -> bytes | None: ...
     def commit_info(self, sha: str) -> CommitInfo: ...
     def is_ancestor(self, ancestor: str, descendant: str) -> bool: ...
+    def log(self, ref_or_sha: str, limit: int) -> list[CommitInfo]: ...
 
 
 class Repository:
@@ -149,6 +151,15 @@ class Repository:
                 else:
                     error = result.reason
             return Published(landed=landed, tips=tips, error=error)
+
+    def compact(self, refs: Sequence[str], after: int) -> tuple[str, ...]:
+        """Shorten the histories of status refs with at least `after` commits, as the last poll found them. Raises Transient.
+
+        Returns those that were. One that somebody else has moved stays for another time.
+        """
+        with self._lock:
+            tips = self._last.status if self._last is not None else {}
+            return tuple(ref for ref in refs if ref in tips and compact(self._git, ref, tips[ref], after=after))
 
     def context(self, build: Build) -> Mapping[str, tuple[int, bytes]]:
         """The files of a build context, by path. Raises Transient."""

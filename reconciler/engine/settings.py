@@ -40,6 +40,9 @@ class StatusSettings(Model):
     ssh_key: AbsolutePath | None = None
     token_file: AbsolutePath | None = None
     max_pushes_per_minute: int = Field(6, ge=1, le=60)
+    compact_after: int = Field(
+        5000, ge=0, description="commits of a status branch from which on its history is shortened; 0: never"
+    )
 
 
 class Settings(Model):

@@ -92,6 +92,7 @@ def wire(settings: Settings, wake: Callable[[], None], say: Callable[[str], None
         status=status is not None,
         refuse_rewrite=settings.on_rewrite == "refuse",
         pushes_per_minute=status.max_pushes_per_minute if status is not None else 6,
+        compact_after=status.compact_after if status is not None else 0,
         watch=watch,
         say=say,
     )

@@ -46,7 +46,10 @@ class Identity:
 
 @dataclass(frozen=True)
 class Options:
-    """What an operator set, and what this machine is. `epoch` makes a fresh random epoch."""
+    """What an operator set, and what this machine is. `epoch` makes a fresh random epoch.
+
+    compact_after: commits from which on the history of a status ref is shortened; 0 for never.
+    """
 
     identity: Identity
     program: str
@@ -55,6 +58,7 @@ class Options:
     status: bool = True
     refuse_rewrite: bool = False
     pushes_per_minute: int = 6
+    compact_after: int = 0
     watch: Watch = lambda when, effect: None
     say: Callable[[str], None] = lambda line: None
 

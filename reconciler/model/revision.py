@@ -83,7 +83,7 @@ class Refs:
 class RefUpdate:
     """A wish to move status ref `ref` from `expected_old` (None: it must not exist) to the commit `new`.
 
-    The first parent of `new` has to be `expected_old`. `compacts`: `new` has no parent and replaces the history.
+    The first parent of `new` has to be `expected_old`. `compacts`: the history of `new` is another one, and replaces that one.
     """
 
     ref: str

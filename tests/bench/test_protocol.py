@@ -215,10 +215,10 @@ def test_servers_agree_on_a_rollout_with_two_pushes_each_and_three(
 ) -> None:
     section = Section(
         "Agreeing through Git",
-        f"""One rollout (a toggle on every server), from the commit to the decision that it is done. Real engine and Git adapter, one
-        thread for each server; `git daemon` behind a port that takes {LATENCY * 1000:.0f} ms to connect. Docker, nginx and probes
-        are stand-ins (healthy after 2 s). Idle servers poll every {POLL_EVERY:.0f} s, spread evenly. Pushes count until nobody has
-        pushed for {TRAILING:.0f} s. Asserted: at most 2 pushes for each server and 3 more.""",
+        f"""One rollout (a toggle on every server), from the commit to the decision that it is done. Real engine and Git adapter,
+        one thread for each server; `git daemon` behind a port that takes {LATENCY * 1000:.0f} ms to connect. Docker, nginx and
+        probes are stand-ins (healthy after 2 s). Idle servers poll every {POLL_EVERY:.0f} s, spread evenly. Pushes count until
+        nobody has pushed for {TRAILING:.0f} s. Asserted: at most 2 pushes for each server and 3 more.""",
     )
     found = []
     for count, services in ((2, 1), (3, 1), (10, 1), (10, 4), (50, 1)):

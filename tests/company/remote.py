@@ -98,5 +98,8 @@ class MemoryGit:
         self._host.pushes.append(Pushed(at, self._server, tuple(each.ref for each in publications), tuple(landed), subjects))
         return Published(landed=landed, tips=tips)
 
+    def compact(self, refs: Sequence[str], after: int) -> tuple[str, ...]:
+        return ()
+
     def context(self, build: Build) -> Mapping[str, tuple[int, bytes]]:
         raise AssertionError("nothing is built here")

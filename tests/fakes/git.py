@@ -239,9 +239,11 @@ class FakeGit:
     def _check(self, update: RefUpdate) -> None:
         _checked(update.ref)
         parents = self.commit_info(update.new).parents
-        wanted = None if update.compacts else update.expected_old
-        if (parents[0] if parents else None) != wanted:
-            raise ValueError(f"{update.new[:10]} for {update.ref} has parents {parents}; expected {wanted} as the first")
+        if update.compacts:
+            if update.expected_old is None or self.is_ancestor(update.expected_old, update.new):
+                raise ValueError(f"{update.new[:10]} for {update.ref} replaces no history")
+        elif (parents[0] if parents else None) != update.expected_old:
+            raise ValueError(f"{update.new[:10]} for {update.ref} has parents {parents}; expected {update.expected_old}")
 
     # What the clone holds
 
