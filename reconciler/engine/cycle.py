@@ -452,9 +452,20 @@ class Cycle:
         retrying = any(state.held for state in cluster.services.values()) or any(
             i.status == "failed" for i in observed.images.values()
         )
-        if waiting or under_way(cluster):
+        if under_way(cluster) and not waiting:
+            # What others say comes with a poll, whose end asks for a pass; what this server does itself is looked at often.
+            return 0.5 if self._at_work(cluster) else 2.0
+        if waiting:
             return 0.5
         return 5.0 if retrying or self._configuration.held is not None else None
+
+    def _at_work(self, cluster: ClusterState) -> bool:
+        """Whether this server has something to do in what is under way: an instance behind its gate, or a text to be served."""
+        report = self._report
+        if cluster.members == (self._site.server,) or report is None or report.serving is None:
+            return True
+        behind = (report.serving.epoch, report.serving.generation) != (cluster.epoch, cluster.generation)
+        return behind or any(entry.phase in ("preparing", "starting", "waiting") for entry in report.instances)
 
     def _warn(self, name: str, words: str) -> None:
         services = self.desired.services if self.desired is not None else {}

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 from pydantic import Field
@@ -62,6 +65,22 @@ class Condition(Tolerant):
     revision: str | None = None
 
 
+@dataclass(frozen=True)
+class _Places:
+    """The entries of `instances` by (service, replica, slot)."""
+
+    instances: tuple[InstanceReport, ...]
+    entries: Mapping[tuple[str, int, str], tuple[InstanceReport, ...]]
+
+    @classmethod
+    def of(cls, instances: tuple[InstanceReport, ...]) -> _Places:
+        entries: dict[tuple[str, int, str], tuple[InstanceReport, ...]] = {}
+        for entry in instances:
+            place = (entry.service, entry.replica, entry.slot)
+            entries[place] = (*entries.get(place, ()), entry)
+        return cls(instances, entries)
+
+
 class Report(Tolerant):
     """What one server says of itself. `refresh` asks for a one-server rollout (its secrets changed)."""
 
@@ -76,3 +95,14 @@ class Report(Tolerant):
     conditions: tuple[Condition, ...] = ()
     refresh: tuple[str, ...] = ()
     retry: tuple[str, ...] = ()  # service keys that a person asked to try again
+
+    def at(self, service: str, replica: int, slot: str) -> tuple[InstanceReport, ...]:
+        """The entries of one place, in order. A decision asks for each place of each service: it must not look through all."""
+        places = self._places
+        if places.instances is not self.instances:  # this is a copy, made with other instances
+            places = self.__dict__["_places"] = _Places.of(self.instances)
+        return places.entries.get((service, replica, slot), ())
+
+    @cached_property
+    def _places(self) -> _Places:
+        return _Places.of(self.instances)

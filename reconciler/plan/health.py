@@ -30,8 +30,7 @@ def entry_of(context: Context, key: ServiceKey, backend: Backend, rollout: Rollo
     report = context.reports.get(backend.server)
     if report is None or not context.seen(backend.server, rollout.switched_at if rollout is not None else None):
         return None
-    place = (str(key), backend.replica, backend.slot, backend.spec)
-    return next((e for e in report.instances if (e.service, e.replica, e.slot, e.spec) == place), None)
+    return next((e for e in report.at(str(key), backend.replica, backend.slot) if e.spec == backend.spec), None)
 
 
 def listed(found: Mapping[str, str]) -> str:

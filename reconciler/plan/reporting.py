@@ -5,7 +5,7 @@ A report holds no timestamps and nothing that changes by itself, so that a stead
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 from reconciler.model.cluster import Backend, ClusterState, ServiceState
 from reconciler.model.desired import Desired
@@ -92,6 +92,7 @@ def _instances(desired: Desired, cluster: ClusterState | None, observed: Observe
         yield from _found(observed)
         return
     listed: dict[InstanceKey, Wanted] = {want.instance: want for want in wanted(desired, cluster, observed)}
+    unproven = {each.instance for each in outgoing(cluster, observed) if not each.lived}
     asked = {key: (state, reference) for key, state, reference, _ in preparing(desired, cluster, observed.server)}
     for instance in sorted({*listed, *(c.instance for c in observed.containers if c.instance is not None)}):
         want = listed.get(instance)
@@ -103,7 +104,7 @@ def _instances(desired: Desired, cluster: ClusterState | None, observed: Observe
         elif want is not None:
             yield _live(want, application, observed)
         elif application is not None:
-            yield _ending(instance, application, observed, cluster)
+            yield _ending(instance, application, unproven)
 
 
 def _found(observed: Observed) -> Iterable[InstanceReport]:
@@ -252,10 +253,9 @@ def _ended(application: Container) -> str:
     return f"{application.status}" + (f" with code {application.exit_code}" if application.status == "exited" else "")
 
 
-def _ending(instance: InstanceKey, container: Container, observed: Observed, cluster: ClusterState) -> InstanceReport:
-    each = next((each for each in outgoing(cluster, observed) if each.instance == instance), None)
+def _ending(instance: InstanceKey, container: Container, unproven: Collection[InstanceKey]) -> InstanceReport:
     update: dict[str, object] = {"phase": "draining", "port": _port(container, instance)}
-    if each is not None and not each.lived:
+    if instance in unproven:
         # It may never have been healthy, so a rebuild must not take it for one that had the traffic. Nor is it a vote: after a
         # rebuild from an older copy, a rollout may get an identity that one before it had.
         update |= {"phase": "failed", "reason": "not in the decision; being removed", "rollout": None}

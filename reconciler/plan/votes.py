@@ -41,9 +41,8 @@ def vote(
     report = reports.get(backend.server)
     if report is None or report.seen is None or report.seen.epoch != cluster.epoch:
         return None
-    for entry in report.instances:
-        same_place = (entry.service, entry.replica, entry.slot) == (str(key), backend.replica, backend.slot)
-        if same_place and entry.rollout == rollout.id and entry.spec == rollout.target:
+    for entry in report.at(str(key), backend.replica, backend.slot):
+        if entry.rollout == rollout.id and entry.spec == rollout.target:
             return entry
     return None
 
@@ -72,9 +71,7 @@ def gone(key: ServiceKey, backend: Backend, rollout: Rollout, cluster: ClusterSt
         return False
     if rollout.switched_at is not None and report.seen.generation < rollout.switched_at:
         return False
-    return not any(
-        (entry.service, entry.replica, entry.slot) == (str(key), backend.replica, backend.slot) for entry in report.instances
-    )
+    return not report.at(str(key), backend.replica, backend.slot)
 
 
 def acknowledged(cluster: ClusterState, reports: Mapping[str, Report], generation: int, key: ServiceKey | str) -> tuple[str, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from reconciler.engine.ports import Publication, Published, Snapshot
@@ -41,6 +41,8 @@ class MemoryHost:
     tips: dict[str, tuple[str, Mapping[str, bytes]]] = field(default_factory=dict)
     pushes: list[Pushed] = field(default_factory=list)
     fetches: int = 0
+    landed: Callable[[Publication], None] = lambda publication: None
+    """Called for each status commit, in order."""
 
     def commit(self, files: Mapping[str, str], subject: str) -> str:
         """A config commit that holds exactly these files."""
@@ -91,6 +93,7 @@ class MemoryGit:
             if tip == each.parent:
                 landed[each.ref] = _oid(each.parent, sorted(each.files.items()), each.message)
                 self._host.tips[each.ref] = (str(landed[each.ref]), dict(each.files))
+                self._host.landed(each)
             else:
                 tips[each.ref] = tip
         at = float(self._now()) if callable(self._now) else 0.0
