@@ -103,6 +103,11 @@ class Cycle:
         """How publishing goes."""
         return self._publisher
 
+    @property
+    def deciding(self) -> bool:
+        """Whether there is something to decide for which this server waits for its turn."""
+        return self._turn_in is not None
+
     def poll(self) -> bool:
         """Ask for a fetch in the background; False when one is under way."""
         needed = self._configuration.needed(self.cluster, self.observed)

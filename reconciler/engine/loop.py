@@ -50,9 +50,9 @@ def until_settled(cycle: Cycle, jobs: ThreadJobs, wake: Wake, *, timeout: float,
     while True:
         outcome = cycle.step(flush=True)
         progress(outcome)
-        busy = outcome.busy or jobs.busy() or bool(outcome.active) or cycle.publisher.pending
+        at_work = outcome.busy or jobs.busy() or bool(outcome.active) or cycle.deciding
+        busy = at_work or cycle.publisher.pending
         failed = outcome.problem is not None and not jobs.busy()
-        at_work = outcome.busy or jobs.busy() or bool(outcome.active)
         if not at_work and failed and cycle.poll_error is not None:
             return Settled(outcome, timed_out=False)
         if not at_work and cycle.publisher.failures >= PUSH_TRIES:

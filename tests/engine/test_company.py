@@ -74,6 +74,20 @@ def test_another_one_decides_when_the_last_decider_is_silent_at_once() -> None:
     assert took < 45.0
 
 
+def test_who_waits_for_its_turn_has_not_come_to_rest() -> None:
+    """A single run must not end there: the commit would be left to somebody else."""
+    company = deployed(2)
+    cluster = company.cluster()
+    assert cluster is not None
+    company.stop(cluster.decided_by.server)
+    (other,) = (name for name in company.names if name != cluster.decided_by.server)
+    assert not company.members[other].cycle.deciding
+    company.commit(all_at("2"), "Bump to 2")
+    company.run(lambda: company.members[other].cycle.deciding, 60, "something to decide")
+    company.run(lambda: (found := company.cluster()) is not None and found.config != cluster.config, 60, "the decision")
+    assert not company.members[other].cycle.deciding
+
+
 def test_a_version_that_fails_on_one_server_is_aborted_within_the_same_bound() -> None:
     company = deployed(3)
     before = len(company.host.pushes)

@@ -83,12 +83,12 @@ class Large:
         """What everybody says: ready, or serving, as the phase wants it."""
         told: dict[str, list[InstanceReport]] = {name: [] for name in self.names}
         for key, state in self.cluster().services.items():
-            rollout = state.rollout.id if state.rollout is not None else None
+            rollout, image = (state.rollout.id, state.rollout.image) if state.rollout is not None else (None, None)
             for each in state.backends:
                 told[each.server].append(
                     InstanceReport(
                         service=key, slot=each.slot, spec=each.spec, port=each.port, rollout=rollout, phase=REPORTED[each.role],
-                        image="w@sha256:1",
+                        image=image,
                     )
                 )  # fmt: skip
         seen, serving = Seen(config="0", epoch="e", generation=GENERATION), Serving(epoch="e", generation=GENERATION)

@@ -12,7 +12,7 @@ import pytest
 from reconciler.model.cluster import Decider
 from reconciler.model.observed import Elapsed
 from reconciler.plan.awaited import awaited, telling
-from reconciler.plan.decide import decide
+from reconciler.plan.decide import Decision, decide
 from reconciler.plan.planner import plan
 from reconciler.plan.reporting import report
 from tests.plan.large import Large
@@ -63,6 +63,12 @@ def test_four_times_the_services_cost_four_times_the_work(phase: Literal["done",
     for name, call in small.items():
         few, many = lines(call), lines(large[name])
         assert many <= few * TIMES * SLACK, f"{name}, {phase}: {few} lines for {SMALL} services, {many} for {SMALL * TIMES}"
+
+
+@pytest.mark.parametrize(("phase", "number"), [("done", 0), ("staging", SMALL), ("switching", SMALL)])
+def test_what_is_counted_is_a_decision_about_each_service(phase: Literal["done", "staging", "switching"], number: int) -> None:
+    found = calls(Large(SMALL, 3, 3, phase))["decide"]()
+    assert isinstance(found, Decision) and len(found.reasons) == number
 
 
 def test_more_servers_with_as_many_instances_cost_no_more_than_their_number() -> None:
