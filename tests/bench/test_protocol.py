@@ -41,9 +41,7 @@ pytestmark = pytest.mark.timeout(3600)
 LATENCY = 0.3
 POLL_EVERY = 30.0
 ASSERTED = 10
-"""Servers up to which the bound is asserted here. More than a machine can run at their pace take each other's turns to decide: for
-fifty the bound is asserted in virtual time (`tests/engine/test_company.py`), and what they did here is reported.
-"""
+"""Servers up to which the bound is asserted. Fifty on one machine run late, decide in each other's turns, and are only reported."""
 TRAILING = 70.0
 """Seconds after the end in which pushes still count: what nobody waits for rests for a minute."""
 

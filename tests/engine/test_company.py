@@ -10,7 +10,7 @@ import pytest
 from tests.company.members import Company, counted
 
 SERVICES = ("web", "api", "jobs", "mail")
-MORE = ((2, 2), (3, 1), (3, 3), (10, 2), (10, 3), (50, 1))
+MORE = ((2, 2), (3, 1), (3, 3), (10, 2), (10, 3))
 
 
 def all_at(version: str, services: tuple[str, ...] = ("web",)) -> dict[str, str]:
