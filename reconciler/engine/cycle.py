@@ -81,6 +81,7 @@ class Cycle:
         self._words_since: float | None = None
         self._turns = Turns(world.clock)
         self._turn_in: float | None = None
+        self._overtaken = False
         self._asked: frozenset[str] = frozenset()
         self._sought: frozenset[str] = frozenset()
         self.passes = 0
@@ -249,6 +250,7 @@ class Cycle:
         self._take_in(result)
 
     def _take_in(self, result: Snapshot) -> None:
+        self._overtaken = False
         self._snapshot = result
         self._configuration.take(result)
         self._reports, problems = read_reports(result.reports, self._site.server)
@@ -279,6 +281,7 @@ class Cycle:
             else:
                 self._keep(Copy(self._own.cluster, oid, self._own.reasons[said:]))
         if outcome.poll:
+            self._overtaken = True  # nothing is decided on the old tip again
             self.poll()
 
     def _desire(self) -> Desired:
@@ -371,7 +374,7 @@ class Cycle:
         behind = self._snapshot is not None and self._snapshot.behind
         if cluster is not None and not may_decide(self._site.server, self._options.program, cluster, behind=behind):
             return False
-        return not self._publisher.proposing
+        return not self._publisher.proposing and not self._overtaken
 
     def _sole(self) -> bool:
         return not self._options.status or sole(self._site.server, self._own)
