@@ -157,16 +157,6 @@ def _forgetful(made: Report, *_: object) -> Report:
     return made.model_copy(update={"retired": made.serving.generation if made.serving is not None else None})
 
 
-def _unverified(desired: Desired, cluster: ClusterState | None, observed: Observed, *rest: Any, **given: Any) -> Report:
-    """Told to load is as good as loaded."""
-    intended = rest[1]
-    loaded = {
-        name: state.model_copy(update={"loaded": intended[name].fingerprint}) if name in intended else state
-        for name, state in observed.nginx.items()
-    }
-    return report(desired, cluster, observed.model_copy(update={"nginx": loaded}), *rest, **given)
-
-
 # The plan
 
 
@@ -231,7 +221,6 @@ def _stubborn(
 MUTATIONS: Mapping[str, Rules] = {
     "skip the barrier": _deciding(result=_each_rollout(_drains_at_once)),
     "the own acknowledgement is enough": _deciding(reports=_own_word),
-    "acknowledge before verifying": Rules(report=_unverified),
     "acknowledge before the old workers are gone": _reporting(_forgetful),
     "publish before healthy": _reporting(_eager),
     "a plain push": Rules(compares=False),
