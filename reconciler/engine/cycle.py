@@ -185,7 +185,7 @@ class Cycle:
         self._world.pulses.watch({address: Backend(target.path, target.timeout) for address, target in targets.items()})
         actions = plan(desired, cluster, observed, elapsed, self._site, intended)
         pids = self._observer.nginx_pids(observed)
-        healing = frozenset(w.instance.name for w in wanted(desired, cluster, observed) if not w.gated)
+        healing = frozenset(w.instance.name for w in wanted(desired, cluster, observed) if w.backend.role != "staged")
         for action in actions:
             if isinstance(action, SignalInstance):
                 self._times.mark(facts.signalled(action.id))

@@ -12,6 +12,7 @@ from reconciler.model.observed import Container, Observed
 from reconciler.plan import containers, facts
 from reconciler.plan.addresses import subnet_for
 from reconciler.plan.allocations import Here, pair_of, ports_of
+from reconciler.plan.outages import starts_anew
 from reconciler.plan.outgoing import in_the_way
 from reconciler.plan.routes import sidecar_config
 from reconciler.plan.upstreams import Reachable
@@ -29,16 +30,17 @@ def bring_about(here: Here, want: Wanted) -> list[Action]:
     application = observed.of(want.instance)
     side = observed.of(want.instance, "sidecar")
     whole = application is not None and matches(want, application) and _paired(service, application, side)
-    if whole and application is not None and (not want.pinned or _runs_the_image(want, application, observed)):
+    anew = starts_anew(want, application, observed)
+    if whole and not anew and application is not None and (not want.pinned or _runs_the_image(want, application, observed)):
         return _as_it_should_run(here, want, service, application, side)
     if in_the_way(want.state, want.backend, application or side):
         # What an earlier switch left in this slot drains first (see `ending`); the image can be there by then.
         attempt = facts.attempt(want.instance.service, want.rollout)
         return image_action(here, want.image, want.build, _cause(want, None, None), attempt) or []
     # A gated instance that has failed waits for the decision; starting it again would only fail again.
-    if application is not None and want.gated and matches(want, application) and _failed(observed, application):
+    if not anew and application is not None and want.gated and matches(want, application) and _failed(observed, application):
         return []
-    if not want.gated and not _may_heal(here, want):
+    if (anew or not want.gated) and not _may_heal(here, want):
         return []
     if observed.missing(want.instance.service, want.backend.spec):
         return []

@@ -16,6 +16,7 @@ from reconciler.model.site import Site
 from reconciler.plan import facts
 from reconciler.plan.conditions import conditions, stuck_sidecars
 from reconciler.plan.nginxes import Intended, lacking
+from reconciler.plan.outages import ended_with_the_machine, starts_anew
 from reconciler.plan.outgoing import in_the_way, outgoing
 from reconciler.plan.upstreams import upstream_name
 from reconciler.plan.wanted import Wanted, newcomer, preparing, wanted
@@ -147,6 +148,8 @@ def _gated(want: Wanted, application: Container | None, observed: Observed) -> I
         return base.model_copy(update={"phase": "waiting" if error[1] else "failed", "reason": error[0]})
     if not ours or application is None:
         return _image_phase(base, want.image, observed, want.instance.service, want.state)
+    if starts_anew(want, application, observed):
+        return base.model_copy(update={"phase": "starting", "reason": f"{_ended(application)}, with the machine; started again"})
     gate = observed.gates.get(application.id)
     update: dict[str, object] = {"port": _port(application, want.instance), "image": _image(want, application, observed)}
     known = observed.images.get(want.image)
@@ -158,32 +161,15 @@ def _gated(want: Wanted, application: Container | None, observed: Observed) -> I
         told = gate is not None and gate.failures >= TELLING_FAILURES
         update |= {"phase": "starting", "reason": gate.error if gate is not None and told else None}
     elif gate.state == "failed":
-        passing = _ended_with_the_machine(application, observed)
+        passing = ended_with_the_machine(application, observed)
         update |= {"phase": "failed", "reason": gate.error or "health check failed", "log": gate.log, "transient": passing}
     elif not application.running:
-        passing = _ended_with_the_machine(application, observed)
+        passing = ended_with_the_machine(application, observed)
         why = f"healthy, then {application.status}"
         update |= {"phase": "failed", "reason": why, "after_s": round(gate.after, 1), "transient": passing}
     else:
         update |= {"phase": "ready", "after_s": round(gate.after, 1)}
     return base.model_copy(update=update)
-
-
-def _ended_with_the_machine(application: Container, observed: Observed) -> bool:
-    """Whether its end may be no fault of the version, but of a stopped Docker or machine.
-
-    Docker gives 255 to what ended with it, never to one alone. A stop in good order ends a pair's sidecar too; an instance without
-    one is only known by the codes of a signal that was handled (0) or not (143, 137), which its own fault can have as well: see
-    `staging.ATTEMPTS`.
-    """
-    if application.running:
-        return False
-    others = [c for c in observed.containers if c.id != application.id and not c.running]
-    if application.exit_code == 255 and any(c.exit_code == 255 for c in others):
-        return True
-    if application.namespace_of is not None:
-        return any(c.id == application.namespace_of for c in others)
-    return application.exit_code in (0, 137, 143)
 
 
 def _image_phase(base: InstanceReport, reference: str, observed: Observed, key: ServiceKey, state: ServiceState) -> InstanceReport:
@@ -238,7 +224,7 @@ def _live(want: Wanted, application: Container | None, observed: Observed) -> In
 def _soaking(base: InstanceReport, application: Container, observed: Observed) -> InstanceReport:
     """One that has the traffic of a rolling rollout: `failed` stops the line, anything but `live` holds it up."""
     gate = observed.gates.get(application.id)
-    if not application.running and not _ended_with_the_machine(application, observed):
+    if not application.running and not ended_with_the_machine(application, observed):
         log = gate.log if gate is not None else ()
         return base.model_copy(update={"phase": "failed", "reason": f"switched, then {_ended(application)}", "log": log})
     if not application.running:

@@ -211,6 +211,29 @@ def test_a_staged_instance_that_a_reboot_ended_has_not_failed_for_good(
     assert (entry.phase, entry.transient) == ("failed", passing)
 
 
+@pytest.mark.parametrize(("heals", "phase", "starts"), [(0, "starting", True), (3, "starting", True), (4, "failed", False)])
+def test_a_service_with_data_that_a_reboot_ended_while_it_was_replaced_is_started_again(
+    heals: int, phase: str, starts: bool
+) -> None:
+    """FAULTS 15. Nothing else serves meanwhile; but what ends again and again is left for the decision."""
+    there = Server(story(service(recreate=True)))
+    there.calm()
+    there.story.commit(service(digest="x2", recreate=True), revision=2).decide()
+    there.story.obey()
+    there.story.decide()
+    assert there.story.phase() == "replacing"
+    there.calm()
+    box = there.box("shop_prod_web")
+    there.stop("shop_prod_web")
+    box.exit_code = 137
+    there.elapsed = {facts.down(WEB): 1000.0}
+    there.overrides["heals"] = {"shop_prod_web": heals}
+    there.overrides["gates"] = {box.id: Gate(state="failed", error="exited with code 137")}
+    assert there.says()["primary"].phase == phase
+    started = [action for action in there.plan() if isinstance(action, StartInstance)]
+    assert [action.replaces for action in started] == ([(box.id,)] if starts else [])
+
+
 def test_a_failed_gate_is_left_for_the_decision() -> None:
     there = staging()
     there.carry_out()
