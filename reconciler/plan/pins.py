@@ -30,7 +30,7 @@ def found(
     reports: Mapping[str, Report],
 ) -> tuple[str, str] | None:
     """(server, reference): what the first of the rollout's servers (by name) resolved the image to, while nothing is recorded."""
-    if rollout.image is not None or want.spec.build is not None or len(want.servers) < 2:
+    if rollout.image is not None or want.spec.build is not None or len(backends) < 2:
         return None
     for backend in sorted(backends, key=lambda b: (b.server, b.replica)):
         entry = vote(key, backend, rollout, cluster, reports)

@@ -66,6 +66,20 @@ def test_a_server_that_is_ready_with_other_bytes_is_waited_for() -> None:
     assert (told.phase(), told.state().live.image) == ("switching", FIRST)  # type: ignore[union-attr]
 
 
+def test_replicas_on_one_server_run_the_same_bytes_too() -> None:
+    """The tag moved between the two, as the server was started anew."""
+    told = story(service(replicas=2))
+    told.commit(service(digest="x2", replicas=2), revision=2).decide()
+    right = told.report("a", "ready")
+    images = {1: FIRST, 2: SECOND}
+    found = tuple(
+        entry.model_copy(update={"image": images[entry.replica]}) if entry.phase == "ready" else entry for entry in right.instances
+    )
+    told.reports["a"] = right.model_copy(update={"instances": found})
+    told.decide()
+    assert (recorded(told), told.phase()) == (FIRST, "staging")
+
+
 def test_servers_that_agree_need_no_step_of_its_own() -> None:
     told = staged()
     for server in AB:
