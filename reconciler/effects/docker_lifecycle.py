@@ -64,9 +64,8 @@ class Lifecycle:
                 raise _start_failure(identity, error) from error
             except docker.errors.APIError as error:
                 failure = _start_failure(identity, error)
-                if isinstance(failure, Transient) and failure.retry_after is None and self._never_ran(identity):
-                    # A dockerd that ends during a start leaves containers new to it and known to containerd: "task already
-                    # exists", "id already in use" for ever (seen with 20.10). What never ran loses nothing by being made anew.
+                if _half_started(failure) and self._never_ran(identity):
+                    # What never ran loses nothing by being made anew.
                     end_processes(identity)
                     self.remove(identity)
                     raise Transient(f"{failure}; it is made anew") from error
@@ -246,6 +245,14 @@ def _create_failure(plan: ContainerPlan, error: docker.errors.APIError) -> Excep
     if error.status_code is not None and 400 <= error.status_code < 500 and error.status_code != 404:
         return Stalled(f"Docker cannot create {plan.name}: {words}", reason="CreateFailed")
     return Transient(f"Docker cannot create {plan.name} now: {words}")
+
+
+def _half_started(failure: Exception) -> bool:
+    """Whether containerd or runc knows a container that Docker takes for a new one; then no start of it ever succeeds.
+
+    That is what a dockerd leaves that ends during a start (seen with 20.10, under `live-restore`).
+    """
+    return isinstance(failure, Transient) and str(failure).endswith((": already exists", ": id already in use"))
 
 
 def _start_failure(identity: str, error: docker.errors.APIError) -> Exception:
