@@ -221,7 +221,7 @@ def test_servers_agree_on_a_rollout_with_two_pushes_each_and_three(
         one thread for each server; `git daemon` behind a port that takes {LATENCY * 1000:.0f} ms to connect. Docker, nginx and
         probes are stand-ins (healthy after 2 s). Idle servers poll every {POLL_EVERY:.0f} s, spread evenly. Pushes count until
         nobody has pushed for {TRAILING:.0f} s. Asserted up to
-        {ASSERTED} servers: at most 2 pushes for each server and 3 more, decisions that came too late aside.""",
+        {ASSERTED} servers: at most 2 pushes for each server and 3 more, those that came too late among them.""",
     )
     found = []
     for count, services in ((2, 1), (3, 1), (10, 1), (10, 4), (50, 1)):
@@ -242,7 +242,7 @@ def test_servers_agree_on_a_rollout_with_two_pushes_each_and_three(
     )  # fmt: skip
     report(section)
     for each in (each for each in found if each.servers <= ASSERTED):
-        counted = sum(not push.rejected for push in each.pushes)  # how many come too late depends on how busy the machine is
+        counted = len(each.pushes)  # those that came too late cost the Git host as much
         assert counted <= each.bound, f"{each.servers} servers: {counted} pushes, {each.bound} allowed"
 
 
