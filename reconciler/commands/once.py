@@ -11,9 +11,10 @@ from reconciler.commands.invocation import Invocation
 from reconciler.commands.output import show, show_json
 from reconciler.commands.progress import Progress
 from reconciler.effects.journal import StateLock
-from reconciler.engine.cycle import POLL_JOB, Cycle
+from reconciler.engine.cycle import Cycle
 from reconciler.engine.jobs import ThreadJobs
 from reconciler.engine.loop import Settled, Wake, until_settled
+from reconciler.engine.polling import POLL_JOB
 from reconciler.engine.wiring import Wired, required, wire
 from reconciler.engine.world import Outcome
 from reconciler.errors import Invalid, ReconcilerError, Stalled, Transient

@@ -9,7 +9,8 @@ from reconciler.engine.following import Copy, read_cluster, write_yaml
 from reconciler.engine.ports import ClockPort, GitPort, JobsPort, Publication, Published, Snapshot
 from reconciler.engine.pushes import Pushes
 from reconciler.engine.reports import read_report
-from reconciler.errors import ReconcilerError
+from reconciler.engine.worth import Worth
+from reconciler.errors import ReconcilerError, Transient
 from reconciler.model.cluster import ClusterState
 from reconciler.model.desired import Desired
 from reconciler.model.report import Report
@@ -39,22 +40,6 @@ class _Sent:
     said: int
     report: Report | None
     reasons: tuple[str, ...] = ()  # of what is proposed
-
-
-@dataclass(frozen=True)
-class Worth:
-    """What a report is worth.
-
-    waited_for: other members wait for what it says, so that only the back-off counts; `rests`: at first it is kept back for up to
-    so many seconds, as more of that, or a decision to carry it, is about to come. riding: there are other members, and a push that
-    carries it may come anyway: what nobody waits for rests for up to `RIDE_SECONDS`, and what is not even `telling` people anything
-    until there is such a push.
-    """
-
-    waited_for: bool = False
-    rests: float = 0.0
-    riding: bool = False
-    telling: bool = True
 
 
 @dataclass(frozen=True)
@@ -98,6 +83,16 @@ class Publisher:
     def error(self) -> str | None:
         """Why the last push failed; None when it did not."""
         return self._pushes.error
+
+    @property
+    def undecided(self) -> ReconcilerError | None:
+        """For a server that has nothing to follow yet: why it may not decide either; None when pushing goes well."""
+        if self.error is None:
+            return None
+        return Transient(
+            f"the cluster state cannot be pushed, so this server may not decide yet: {self.error}. Give it a key that may write "
+            "status/* branches, set `status: {remote: ...}` to a repository that it may write, or `status: off`"
+        )
 
     @property
     def spoken(self) -> bool:

@@ -23,8 +23,8 @@ import pytest
 import yaml
 from docker.models.containers import Container as ByHand
 
-from reconciler.engine.cycle import POLL_JOB
 from reconciler.engine.loop import Settled, Wake, until_settled
+from reconciler.engine.polling import POLL_JOB
 from reconciler.engine.settings import Settings, StatusSettings
 from reconciler.engine.wiring import Wired, wire
 from reconciler.engine.world import Outcome

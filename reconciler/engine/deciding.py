@@ -1,0 +1,103 @@
+"""Lets this server decide when it may and when it is its turn (DESIGN section 6). What is decided is `plan/decide.py`'s."""
+
+from __future__ import annotations
+
+from reconciler.engine.copies import OwnCopy
+from reconciler.engine.publishing import Publisher
+from reconciler.engine.reporting import Reporter
+from reconciler.engine.standing import may_decide, sole
+from reconciler.engine.turns import Turns, rank, stagger
+from reconciler.engine.world import Options, World
+from reconciler.model.cluster import ClusterState, Decider
+from reconciler.model.desired import Desired
+from reconciler.model.observed import Elapsed
+from reconciler.plan.awaited import awaited, gathers, only_words
+from reconciler.plan.decide import decide
+from reconciler.plan.rebuild import unsettled
+
+WORDS_SECONDS = 30.0
+
+
+class Deciding:
+    """A sole member follows its decision at once; among several it counts once its push has landed, so they take turns.
+
+    turn_in: seconds until this server may propose what there is to decide; None when there is nothing that waits for its turn.
+    """
+
+    def __init__(self, world: World, server: str, options: Options, own: OwnCopy, reporter: Reporter, publisher: Publisher) -> None:
+        self._clock = world.clock
+        self._server = server
+        self._options = options
+        self._own = own
+        self._reporter = reporter
+        self._publisher = publisher
+        self._turns = Turns(world.clock)
+        self._words_since: float | None = None
+        self._overtaken = False
+        self.turn_in: float | None = None
+
+    def polled(self) -> None:
+        """A poll has shown the remote's tip."""
+        self._overtaken = False
+
+    def overtaken(self) -> None:
+        """Another one's decision has landed first: nothing is decided on the old tip again, until a poll shows the new one."""
+        self._overtaken = True
+
+    def allowed(self, *, behind: bool) -> bool:
+        """Whether this server may decide now. `behind`: its view is older than its own last write."""
+        cluster = self._own.cluster
+        if cluster is not None and not may_decide(self._server, self._options.program, cluster, behind=behind):
+            return False
+        return not self._publisher.proposing and not self._overtaken
+
+    def decide(self, desired: Desired, elapsed: Elapsed) -> bool:
+        """Decide once, from the reports as the reporter has them. True when there is a new decision to follow now."""
+        cluster, reports = self._own.cluster, self._reporter.all()
+        if cluster is None and unsettled(reports):
+            return False  # what was never healthy must not become what is live
+        decision = decide(
+            desired,
+            cluster,
+            reports,
+            elapsed,
+            decider=Decider(server=self._server, program=self._options.program),
+            fresh_epoch=self._options.epoch(),
+        )
+        if cluster is not None and decision.cluster == cluster:
+            self._words_since = None
+            self._turns.nothing()
+            return False
+        if self._options.status and not sole(self._server, self._own.now):
+            if self._is_our_turn(desired, cluster, decision.cluster):
+                self._publisher.propose(decision.cluster, self._own.now, decision.reasons)
+            return False
+        for reason in decision.reasons:
+            self._options.say(reason)
+        self._own.decided(decision.cluster, decision.reasons)
+        return True
+
+    def _is_our_turn(self, desired: Desired, cluster: ClusterState | None, decided: ClusterState) -> bool:
+        """Whether to propose it now. What this server's own news brings about rides with them; else the members take turns."""
+        report = self._reporter.own
+        members = cluster.members if cluster is not None else tuple(desired.servers)
+        place = rank(self._server, members, cluster.decided_by.server if cluster is not None else None)
+        if cluster is not None and self._mere_words(cluster, decided, place):
+            return False
+        news = cluster is not None and report is not None and awaited(cluster, self._publisher.told, report)
+        gathering = cluster is not None and cluster.config == decided.config and gathers(cluster, decided)
+        wait = self._turns.wait(self._own.tip, rank=0 if news else place, members=len(members), gathering=gathering)
+        self.turn_in = wait if wait > 0 else None
+        return wait <= 0
+
+    def _mere_words(self, cluster: ClusterState, decided: ClusterState, place: int) -> bool:
+        """A decision that only says what is waited for is worth a push once the wait has lasted for a while."""
+        if not only_words(cluster, decided):
+            self._words_since = None
+            return False
+        now = self._clock.monotonic()
+        self._words_since = now if self._words_since is None else self._words_since
+        if now - self._words_since < WORDS_SECONDS + stagger(place, len(cluster.members)):
+            return True
+        self._words_since = None
+        return False
