@@ -95,13 +95,24 @@ class GitRepository(GitReader):
         """Believe the status ref that `Refs.stale` names as it is: forget what this server last pushed to it."""
         self._delete(PUSHED + _checked(ref))
 
-    def commit(self, files: Mapping[str, bytes], parent: str | None, message: str, *, author: str, when: int) -> str:
+    def commit(
+        self,
+        files: Mapping[str, bytes],
+        parent: str | None,
+        message: str,
+        *,
+        author: str,
+        when: int,
+        merges: str | None = None,
+    ) -> str:
         """Write a commit that holds exactly `files`, by path, and return its id. Nothing refers to it before it is pushed.
 
-        `author` is this server's name, `when` its time in seconds since 1970. The same arguments give the same id.
+        `author` is this server's name, `when` its time in seconds since 1970. merges: one more commit that it comes from. The same
+        arguments give the same id.
         """
         with self._files():
-            return self._objects.write_commit(files, parent, message, author=author, when=when)
+            parents = [sha for sha in (parent, merges) if sha is not None]
+            return self._objects.write_commit(files, parents, message, author=author, when=when)
 
     def push(self, updates: Sequence[RefUpdate]) -> Mapping[str, PushResult]:
         """Compare-and-swap status refs in one push, each on its own: the result of each by `RefUpdate.ref`.
@@ -174,10 +185,8 @@ class GitRepository(GitReader):
                 raise ValueError(
                     f"{update.new[:10]} for {update.ref} replaces no history; expected one without {update.expected_old}"
                 )
-        elif (parents[0] if parents else None) != update.expected_old:
-            raise ValueError(
-                f"{update.new[:10]} for {update.ref} has parents {parents}; expected {update.expected_old} as the first"
-            )
+        elif list(parents) != [sha for sha in (update.expected_old, update.merges) if sha is not None]:
+            raise ValueError(f"{update.new[:10]} for {update.ref} has parents {parents}; expected {update.expected_old} alone")
 
     def _stale(self, pushed: Mapping[str, str], status: Mapping[str, str]) -> dict[str, Stale]:
         """The refs that lack our last push. FAULTS 38: nothing is planned from a view older than our own last write."""

@@ -12,7 +12,7 @@ import hashlib
 import os
 import re
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
@@ -117,7 +117,7 @@ class ObjectStore:
         info = CommitInfo(sha, parents, subject, body, author, _iso(seconds, zone))
         return Commit(values.get("tree", ""), info, seconds)
 
-    def write_commit(self, files: Mapping[str, bytes], parent: str | None, message: str, *, author: str, when: int) -> str:
+    def write_commit(self, files: Mapping[str, bytes], parents: Sequence[str], message: str, *, author: str, when: int) -> str:
         """Write a commit whose tree is exactly `files`, by path, and return its id. `when`: seconds since 1970, UTC.
 
         Raises ValueError for a path or an author that Git could not hold.
@@ -125,7 +125,7 @@ class ObjectStore:
         if _FORBIDDEN.search(author) or not author.strip() or "\0" in message:
             raise ValueError(f"author {author!r} or the message holds characters that Git cannot store")
         identity = f"reconciler <{author}> {when} +0000"
-        lines = [f"tree {self._write_tree(files)}", *([f"parent {parent}"] if parent else [])]
+        lines = [f"tree {self._write_tree(files)}", *(f"parent {parent}" for parent in parents)]
         lines += [f"author {identity}", f"committer {identity}", "", message.strip("\n"), ""]
         return self._write("commit", "\n".join(lines).encode())
 

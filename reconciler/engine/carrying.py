@@ -135,6 +135,10 @@ class Carrier:
             for about, trouble in sorted(self._troubles.items())
         )
 
+    def starting(self) -> frozenset[str]:
+        """For `Observed.starting`."""
+        return frozenset(name for action in self._in_hand.values() if (name := _started(action)) is not None)
+
     def heals(self) -> Mapping[str, int]:
         """How often each instance was brought back within the window."""
         since = self._clock.monotonic() - HEAL_WINDOW

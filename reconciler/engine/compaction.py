@@ -16,6 +16,8 @@ from reconciler.model.revision import CommitInfo, Landed, PushResult, RefUpdate
 
 KEPT = 500
 """Commits that stay: what `reconcile history` looks at."""
+SHORTENED = "Shortened: what came before was removed"
+"""The line in the message of a commit whose parents a compaction left out."""
 _FILES = ("cluster.yaml", "README.md", "report.yaml")
 _WRITER = re.compile(r"^Server: (\S+)$", re.MULTILINE)
 
@@ -46,6 +48,12 @@ def shortened(git: Git, newest: Sequence[CommitInfo]) -> str:
         files = {path: data for path, data in found.items() if data is not None}
         writer = _WRITER.search(commit.message)
         when = int(datetime.fromisoformat(commit.when_iso).timestamp())
-        parent = git.commit(files, parent, commit.message, author=writer[1] if writer else "unknown", when=when)
+        parent = git.commit(files, parent, _message(commit, parent), author=writer[1] if writer else "unknown", when=when)
     assert parent is not None
     return parent
+
+
+def _message(commit: CommitInfo, parent: str | None) -> str:
+    if parent is not None or not commit.parents or SHORTENED in commit.message:
+        return commit.message
+    return f"{commit.message.rstrip()}\n{SHORTENED}\n"

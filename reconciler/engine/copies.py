@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 
 from reconciler.engine.following import Copy, Followed
 from reconciler.engine.ports import JournalPort
@@ -41,12 +42,12 @@ class OwnCopy:
         if followed.cluster is None:
             self._now = None
         elif own is None or followed.cluster is not own.cluster or followed.based_on != own.based_on:
-            self._keep(Copy(followed.cluster, followed.based_on, followed.reasons))
+            self._keep(Copy(followed.cluster, followed.based_on, followed.reasons, followed.lost))
 
     def decided(self, cluster: ClusterState, reasons: tuple[str, ...]) -> None:
         """A sole member's decision: followed at once, ahead of the remote, which is told the reasons later."""
-        unsaid = self._now.reasons if self._now is not None else ()
-        self._keep(Copy(cluster, self.tip, (*unsaid, *reasons)))
+        own = self._now
+        self._keep(replace(own, cluster=cluster, reasons=(*own.reasons, *reasons)) if own else Copy(cluster, None, reasons))
 
     def pushed(self, outcome: PushOutcome) -> None:
         """What a push has brought onto the remote."""
@@ -69,6 +70,7 @@ def keep_copy(journal: JournalPort, own: Copy) -> None:
     document = {
         "based_on": own.based_on,
         "reasons": list(own.reasons),
+        "lost": own.lost,
         "cluster": own.cluster.model_dump(mode="json", by_alias=True),
     }
     journal.write(CLUSTER_FILE, json.dumps(document, indent=1).encode())
@@ -81,7 +83,8 @@ def load_copy(journal: JournalPort, say: Callable[[str], None]) -> Copy | None:
         return None
     try:
         document = json.loads(data)
-        return Copy(ClusterState.model_validate(document["cluster"]), document["based_on"], tuple(document["reasons"]))
+        cluster = ClusterState.model_validate(document["cluster"])
+        return Copy(cluster, document["based_on"], tuple(document["reasons"]), document.get("lost"))
     except (ValueError, KeyError, TypeError):
         say(f"{CLUSTER_FILE} in the state directory is damaged; going on from the remote's cluster state")
         return None

@@ -81,7 +81,8 @@ class Cycle:
 
     def poll(self) -> bool:
         """Ask for a fetch in the background; False when one is under way."""
-        return self._polling.poll(self._configuration.needed(self.cluster, self.observed), self._followed)
+        decision = self._own.now.comes_from if self._own.now is not None else None
+        return self._polling.poll(self._configuration.needed(self.cluster, self.observed), self._followed, decision)
 
     def recall(self) -> None:
         """Begin with what the last fetch left, so that healing does not wait for a remote that does not answer."""
@@ -174,6 +175,7 @@ class Cycle:
             server=self._name,
             epoch=self._options.epoch(),
             accepted=not self._options.status,
+            lacks=snapshot.lacks,
         )
         if followed.notice is not None:
             self._options.say(followed.notice)

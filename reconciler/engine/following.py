@@ -20,11 +20,20 @@ SUPERSEDED_MOST = 8
 
 @dataclass(frozen=True)
 class Copy:
-    """This server's own copy. `based_on` is the remote tip that it was made on; `reasons` are not pushed yet."""
+    """This server's own copy. `based_on` is the remote tip that it was made on; `reasons` are not pushed yet.
+
+    lost: the commit that it goes on from, if that tip does not: the branch had lost it, and is to have it again.
+    """
 
     cluster: ClusterState
     based_on: str | None
     reasons: tuple[str, ...] = ()
+    lost: str | None = None
+
+    @property
+    def comes_from(self) -> str | None:
+        """The commit of the decision that it goes on from."""
+        return self.lost or self.based_on
 
 
 @dataclass(frozen=True)
@@ -35,6 +44,11 @@ class Followed:
     based_on: str | None
     reasons: tuple[str, ...] = ()
     notice: str | None = None
+    lost: str | None = None
+
+    def copy(self) -> Copy | None:
+        """As this server's own."""
+        return Copy(self.cluster, self.based_on, self.reasons, self.lost) if self.cluster is not None else None
 
 
 def parse(data: bytes) -> object:
@@ -81,18 +95,28 @@ def write_yaml(model: object) -> bytes:
     return yaml.safe_dump(document, sort_keys=False, width=160, allow_unicode=True).encode()
 
 
-def follow(remote: bytes | None, remote_oid: str | None, own: Copy | None, *, server: str, epoch: str, accepted: bool) -> Followed:
+def follow(
+    remote: bytes | None,
+    remote_oid: str | None,
+    own: Copy | None,
+    *,
+    server: str,
+    epoch: str,
+    accepted: bool,
+    lacks: str | None = None,
+) -> Followed:
     """Choose.
 
     remote, remote_oid: the shared file at the last poll. own: this server's copy, if it has one. epoch: fresh and random, used when
     the remote's is lost and has to be rebuilt by this `server`. accepted: this server's copy was already rebuilt on this very tip.
+    lacks: a decision that the history of the remote's does not have (`engine/lineage.py`).
     """
     damage = None
     try:
         found = read_cluster(remote)
     except ValueError as error:
         found, damage = None, str(error)
-    return choose(found, damage, remote_oid, own, server=server, epoch=epoch, accepted=accepted)
+    return choose(found, damage, remote_oid, own, server=server, epoch=epoch, accepted=accepted, lacks=lacks)
 
 
 def choose(
@@ -104,38 +128,45 @@ def choose(
     server: str,
     epoch: str,
     accepted: bool = False,
+    lacks: str | None = None,
 ) -> Followed:
     """The same for a shared file that was read: `found`, None when it is not there or when `damage` says what is wrong with it."""
     if own is None:
         return Followed(found, remote_oid, notice=damage)
     if own.based_on == remote_oid or accepted:
-        return Followed(own.cluster, remote_oid, own.reasons)
+        return Followed(own.cluster, remote_oid, own.reasons, lost=own.lost)
+    known = own.comes_from
     if found is None:
         what = damage or "status/cluster was deleted"
     elif found.epoch in own.cluster.superseded:
         what = f"status/cluster was put back to the epoch {found.epoch[:8]}, which was given up"
-    elif found.epoch != own.cluster.epoch:
+    elif found.epoch != own.cluster.epoch and (known is None or lacks != known):
         return Followed(found, remote_oid)
+    elif found.epoch != own.cluster.epoch:
+        what = f"status/cluster was rebuilt by {found.decided_by.server} without generation {own.cluster.generation}"
     elif found.generation < own.cluster.generation and not _ours(found, own.cluster):
         what = f"status/cluster was rewound from generation {own.cluster.generation} to {found.generation}"
     elif _ours(found, own.cluster) and (found.generation < own.cluster.generation or own.reasons):
         return Followed(own.cluster, remote_oid, own.reasons)
     elif found.generation == own.cluster.generation and _traffic(found) != _traffic(own.cluster):
         what = f"status/cluster was replaced: its generation {found.generation} sends the traffic elsewhere"
+    elif known is not None and lacks == known:
+        what = f"status/cluster was replaced: its generation {found.generation} has not come from {own.cluster.generation}"
     else:
         return Followed(found, remote_oid)
+    given_up = (*own.cluster.superseded, *((*found.superseded, found.epoch) if found is not None else ()), own.cluster.epoch)
     # Whoever rebuilds it publishes it: of several that do, the first to land is followed by the others.
     decider = Decider(server=server, program=own.cluster.decided_by.program)
     rebuilt = own.cluster.model_copy(
         update={
             "epoch": epoch,
-            "superseded": (*own.cluster.superseded, own.cluster.epoch)[-SUPERSEDED_MOST:],
+            "superseded": tuple(dict.fromkeys(given_up))[-SUPERSEDED_MOST:],
             "generation": own.cluster.generation + 1,
             "decided_by": decider,
         }
     )
     reason = f"{what}; rebuilt from this server's copy under a new epoch"
-    return Followed(rebuilt, remote_oid, (reason, *own.reasons), notice=reason)
+    return Followed(rebuilt, remote_oid, (reason, *own.reasons), notice=reason, lost=known)
 
 
 def _ours(found: ClusterState, own: ClusterState) -> bool:

@@ -63,7 +63,7 @@ class OwnServer:
         errors = dict(self._carrier.start_errors())
         if cluster is not None:
             errors |= stalls(desired, cluster, observed, self._reporter.elapsed(cluster, observed), self.site)
-        return observed.model_copy(update={"start_errors": errors})
+        return observed.model_copy(update={"start_errors": errors, "starting": self._carrier.starting()})
 
     def conditions(self) -> tuple[Condition, ...]:
         """Steps that went wrong and are tried again."""

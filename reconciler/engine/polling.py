@@ -22,9 +22,12 @@ class Polling:
         self.snapshot: Snapshot | None = None
         self.error: ReconcilerError | None = None
 
-    def poll(self, needed: frozenset[str], followed: str | None) -> bool:
-        """Ask for a fetch in the background; False when one is under way. needed: revisions wanted besides the tip."""
-        asked = self._jobs.submit(POLL_JOB, lambda: self._git.poll(needed, followed), lane=GIT_LANE)
+    def poll(self, needed: frozenset[str], followed: str | None, decision: str | None) -> bool:
+        """Ask for a fetch in the background; False when one is under way.
+
+        needed: revisions wanted besides the tip. followed, decision: the config revision and the commit of status/cluster of now.
+        """
+        asked = self._jobs.submit(POLL_JOB, lambda: self._git.poll(needed, followed, decision), lane=GIT_LANE)
         if asked:
             self._asked = needed
         return asked

@@ -123,17 +123,19 @@ class Snapshot:
     report_oids: Mapping[str, str]
     rewritten: str | None = None  # the tip before, if the new one does not descend from it
     behind: bool = False  # the tip is older than the revision that the cluster state follows
+    lacks: str | None = None  # the decision that was asked about, if the history of the shared one does not have it
     error: ReconcilerError | None = None  # the config is new, and the status remote could not be asked
 
 
 @dataclass(frozen=True)
 class Publication:
-    """One status file to be pushed, on top of `parent`."""
+    """One status file to be pushed, on top of `parent`. merges: a commit that the ref had lost, and this one has again."""
 
     ref: str
     files: Mapping[str, bytes]
     parent: str | None
     message: str
+    merges: str | None = None
 
 
 @dataclass(frozen=True)
@@ -148,11 +150,14 @@ class Published:
 class GitPort(Protocol):
     """The repository. Called from one background thread only."""
 
-    def poll(self, needed: frozenset[str], followed: str | None) -> Snapshot:
-        """One fetch, and the files of the config tip and of the `needed` revisions. `followed`: see `Snapshot.behind`."""
+    def poll(self, needed: frozenset[str], followed: str | None, decision: str | None = None) -> Snapshot:
+        """One fetch, and the files of the config tip and of the `needed` revisions.
+
+        followed: see `Snapshot.behind`. decision: see `Snapshot.lacks`.
+        """
         ...
 
-    def last(self, needed: frozenset[str], followed: str | None) -> Snapshot | None:
+    def last(self, needed: frozenset[str], followed: str | None, decision: str | None = None) -> Snapshot | None:
         """What the last fetch left, without asking anybody."""
         ...
 

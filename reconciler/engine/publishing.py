@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from reconciler.engine.following import Copy, read_cluster, write_yaml
@@ -66,7 +66,7 @@ class Publisher:
         self._cluster: ClusterState | None = None
         self._report: Report | None = None
         self._report_parent: str | None = None
-        self._proposal: tuple[ClusterState, str | None, tuple[str, ...]] | None = None
+        self._proposal: Copy | None = None
         self._sent: _Sent | None = None
         self._unsaid_since: float | None = None
         self._desired: Desired | None = None
@@ -129,12 +129,12 @@ class Publisher:
             self._cluster = read_cluster(snapshot.cluster)
         except (ValueError, ReconcilerError):
             self._cluster = None
-        if self._proposal is not None and self._proposal[1] != snapshot.cluster_oid and self._sent is None:
+        if self._proposal is not None and self._proposal.based_on != snapshot.cluster_oid and self._sent is None:
             self._proposal = None
 
     def propose(self, cluster: ClusterState, own: Copy | None, reasons: tuple[str, ...]) -> None:
         """A decision that counts only once it has landed on the tip that it was made on."""
-        self._proposal = (cluster, own.based_on if own is not None else None, reasons)
+        self._proposal = replace(own, cluster=cluster, reasons=reasons) if own is not None else Copy(cluster, None, reasons)
 
     def publish(self, own: Copy | None, report: Report, desired: Desired | None, worth: Worth, *, flush: bool) -> None:
         """Start a push if there is something to say and the budget allows it. `flush`: whatever the budget.
@@ -203,18 +203,19 @@ class Publisher:
         said = 0
         why: tuple[str, ...] = ()
         if self._proposal is not None:
-            cluster, parent, why = self._proposal
-            publications.append(self._of_cluster(cluster, parent, why))
+            cluster, why = self._proposal.cluster, self._proposal.reasons
+            publications.append(self._of_cluster(self._proposal))
         elif own is not None and own.cluster != self._cluster and own.cluster.decided_by.server == self._server:
             cluster, said = own.cluster, len(own.reasons)
-            publications.append(self._of_cluster(cluster, own.based_on, own.reasons))
+            publications.append(self._of_cluster(own))
         told = report if report != self._report else None
         if told is not None:
             files = {"report.yaml": write_yaml(report)}
             publications.append(Publication(self._server, files, self._report_parent, report_message(self._report, report)))
         return publications, _Sent(cluster, self._proposal is not None, said, told, why)
 
-    def _of_cluster(self, cluster: ClusterState, parent: str | None, reasons: tuple[str, ...]) -> Publication:
+    def _of_cluster(self, made: Copy) -> Publication:
+        cluster = made.cluster
         servers, revision = (self._desired.servers, self._desired.revision) if self._desired is not None else (None, None)
         files = {"cluster.yaml": write_yaml(cluster), "README.md": status_page(cluster, servers, revision).encode()}
-        return Publication(CLUSTER, files, parent, cluster_message(self._server, reasons, cluster))
+        return Publication(CLUSTER, files, made.based_on, cluster_message(self._server, made.reasons, cluster), made.lost)

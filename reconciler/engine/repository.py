@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Protocol
 
 from reconciler.engine.compaction import compact
+from reconciler.engine.lineage import lacks
 from reconciler.engine.ports import Publication, Published, Snapshot
 from reconciler.errors import ReconcilerError, Transient
 from reconciler.model.desired import Build, Revision
@@ -30,7 +31,16 @@ class Git(Protocol):
     def drop(self, name: str) -> None: ...
     def kept(self) -> Mapping[str, str]: ...
     def accept(self, ref: str) -> None: ...
-    def commit(self, files: Mapping[str, bytes], parent: str | None, message: str, *, author: str, when: int) -> str: ...
+    def commit(
+        self,
+        files: Mapping[str, bytes],
+        parent: str | None,
+        message: str,
+        *,
+        author: str,
+        when: int,
+        merges: str | None = None,
+    ) -> str: ...
     def push(self, updates: Sequence[RefUpdate]) -> Mapping[str, PushResult]: ...
     def read_tree(self, revision: str) -> Mapping[str, TreeEntry]: ...
     def read_blob(self, oid: str) -> bytes: ...
@@ -53,10 +63,11 @@ class Repository:
         self._stale: dict[str, int] = {}
         self._last: Refs | None = None
 
-    def poll(self, needed: frozenset[str], followed: str | None) -> Snapshot:
+    def poll(self, needed: frozenset[str], followed: str | None, decision: str | None = None) -> Snapshot:
         """One fetch, and the files of the tip and of the `needed` revisions. Raises Transient.
 
-        `followed` is the config revision that the cluster state follows: the snapshot says how the tip relates to it.
+        `followed` is the config revision that the cluster state follows: the snapshot says how the tip relates to it. `decision`
+        is the commit of status/cluster that is followed: the snapshot says whether the fetched one has come from it.
         """
         with self._lock:
             self._open()
@@ -64,14 +75,14 @@ class Repository:
                 refs = self._git.fetch()
             except Transient as error:
                 return replace(self._config_alone(error, needed, followed), error=error)
-            return self._snapshot(refs, self._believed(refs), needed, followed)
+            return self._snapshot(refs, self._believed(refs), needed, followed, decision)
 
-    def last(self, needed: frozenset[str], followed: str | None) -> Snapshot | None:
+    def last(self, needed: frozenset[str], followed: str | None, decision: str | None = None) -> Snapshot | None:
         """The same from what the last fetch left in the clone, for a start while the remote does not answer; None without one."""
         with self._lock:
             self._open()
             refs = self._git.known()
-            return self._snapshot(refs, refs.status, needed, followed) if refs is not None else None
+            return self._snapshot(refs, refs.status, needed, followed, decision) if refs is not None else None
 
     def _config_alone(self, error: Transient, needed: frozenset[str], followed: str | None) -> Snapshot:
         """A status remote of its own that is away holds up no deploy: the new config that was fetched all the same.
@@ -95,7 +106,9 @@ class Repository:
             self._git.open()
             self._opened = True
 
-    def _snapshot(self, refs: Refs, status: Mapping[str, str], needed: frozenset[str], followed: str | None) -> Snapshot:
+    def _snapshot(
+        self, refs: Refs, status: Mapping[str, str], needed: frozenset[str], followed: str | None, decision: str | None = None
+    ) -> Snapshot:
         wanted = {refs.config, *needed}
         self._files = {sha: files for sha, files in self._files.items() if sha in wanted}
         for sha in sorted(wanted - self._files.keys()):
@@ -120,6 +133,7 @@ class Repository:
             report_oids=reports,
             rewritten=refs.forced.old if refs.forced is not None else None,
             behind=self._behind(refs.config, followed),
+            lacks=decision if decision and cluster_oid and lacks(self._git, cluster_oid, decision) else None,
         )
 
     def _behind(self, tip: str, followed: str | None) -> bool:
@@ -135,9 +149,10 @@ class Repository:
         """Commit and push. Raises Transient when even that cannot be tried."""
         with self._lock:
             updates = []
-            for publication in publications:
-                sha = self._git.commit(publication.files, publication.parent, publication.message, author=self._server, when=when)
-                updates.append(RefUpdate(ref=publication.ref, new=sha, expected_old=publication.parent))
+            for each in publications:
+                lost = self._held(each.merges)
+                sha = self._git.commit(each.files, each.parent, each.message, author=self._server, when=when, merges=lost)
+                updates.append(RefUpdate(ref=each.ref, new=sha, expected_old=each.parent, merges=lost))
             results = self._git.push(updates)
             landed: dict[str, str | None] = {}
             tips: dict[str, str | None] = {}
@@ -151,6 +166,13 @@ class Repository:
                 else:
                     error = result.reason
             return Published(landed=landed, tips=tips, error=error)
+
+    def _held(self, sha: str | None) -> str | None:
+        """A commit, if the clone has it: what nobody has cannot be pushed."""
+        try:
+            return self._git.commit_info(sha).sha if sha is not None else None
+        except Transient:
+            return None
 
     def compact(self, refs: Sequence[str], after: int) -> tuple[str, ...]:
         """Shorten the histories of status refs with at least `after` commits, as the last poll found them. Raises Transient.

@@ -147,6 +147,7 @@ class Observed(Model):
     locals: Mapping[str, str] = {}
     missing_secrets: Mapping[str, tuple[str, ...]] = {}  # the same keys -> names of secrets that have no file
     start_errors: Mapping[str, tuple[str, bool]] = {}  # instance or nginx -> (why it could not be started, whether that may pass)
+    starting: frozenset[str] = frozenset()  # instances that are being started now, with the routes of when that began
     heals: Mapping[str, int] = {}  # instance name -> how often it was brought back lately, for the back-off
     warnings: Mapping[str, str] = {}  # service key -> what to warn of, such as exit 137
 

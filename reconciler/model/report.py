@@ -88,6 +88,7 @@ class Report(Tolerant):
     server: str
     instance: str
     program: str
+    address: str | None = None  # the private one, by which other servers reach it
     seen: Seen | None = None
     serving: Serving | None = None
     retired: int | None = None

@@ -84,12 +84,14 @@ class RefUpdate:
     """A wish to move status ref `ref` from `expected_old` (None: it must not exist) to the commit `new`.
 
     The first parent of `new` has to be `expected_old`. `compacts`: the history of `new` is another one, and replaces that one.
+    merges: a commit that the ref had lost; `new` has it as its last parent.
     """
 
     ref: str
     new: str
     expected_old: str | None
     compacts: bool = False
+    merges: str | None = None
 
 
 @dataclass(frozen=True)

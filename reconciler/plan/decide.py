@@ -68,17 +68,17 @@ def decide(
             "config": desired.revision.sha,
             "brake": held_back.message,
             "services": services,
-            "addresses": _addresses(desired, base, services),
+            "addresses": _addresses(desired, cluster.addresses, services),
         }
     )
     return Decision(decided, tuple(reasons))
 
 
-def _addresses(desired: Desired, cluster: ClusterState, services: Mapping[str, ServiceState]) -> dict[str, str]:
-    """Every server's that backends name. One that leaves the inventory is reached until its services live elsewhere."""
+def _addresses(desired: Desired, before: Mapping[str, str | None], services: Mapping[str, ServiceState]) -> dict[str, str]:
+    """Every server's that backends name. One out of the inventory is reached as `before`, until all has moved."""
     named = {backend.server for state in services.values() for backend in state.backends}
     known = {name: entry.address for name, entry in desired.servers.items()}
-    found = {name: known.get(name) or cluster.addresses.get(name) for name in sorted(named)}
+    found = {name: known.get(name) or before.get(name) for name in sorted(named)}
     return {name: address for name, address in found.items() if address is not None}
 
 
@@ -91,6 +91,7 @@ def _create(desired: Desired, reports: Mapping[str, Report], decider: Decider, e
         members=_founders(desired, reports, decider),
         config=desired.revision.sha,
         services=services,
+        addresses=_addresses(desired, {name: report.address for name, report in reports.items()}, services),
     )
     found = f", adopting {len(services)} running services" if services else ""
     return Decision(cluster, (f"cluster state created by {decider.server} at {desired.revision}{found}",))

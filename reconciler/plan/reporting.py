@@ -50,6 +50,7 @@ def report(
         server=site.server,
         instance=identity,
         program=program,
+        address=site.address or (previous.address if previous is not None else None),
         seen=seen,
         serving=serving,
         retired=retired,
@@ -75,7 +76,7 @@ def _serving(
     if before is not None and before.epoch != cluster.epoch:
         retired = None  # generations of another epoch say nothing about this one
     lacks = lacking(intended, observed)
-    if lacks is None:
+    if lacks is None or _begins_with_older_routes(cluster, observed):
         return before, retired
     without = tuple(sorted(name for name in cluster.services if upstream_name(ServiceKey.parse(name)) in lacks))
     same = before is not None and (before.epoch, before.generation) == (cluster.epoch, cluster.generation)
@@ -86,6 +87,23 @@ def _serving(
     if not facts.routing_workers(observed, elapsed):
         retired = cluster.generation
     return serving, retired
+
+
+def _begins_with_older_routes(cluster: ClusterState, observed: Observed) -> bool:
+    """Whether something live is being brought back: its sidecar comes up with the routes of when that began, and is seen only then.
+
+    One that is paused goes on with those that it had.
+    """
+    paused = {c.instance.name for c in observed.containers if c.status == "paused" and c.labels.role == "sidecar" and c.instance}
+    if not paused and not observed.starting:
+        return False
+    here = (
+        ServiceKey.parse(name).instance(backend.slot, backend.replica)
+        for name, state in cluster.services.items()
+        for backend in state.backends
+        if backend.role == "live" and backend.server == observed.server
+    )
+    return any(each.name in paused or not observed.starting.isdisjoint((each.name, each.sidecar)) for each in here)
 
 
 def _instances(desired: Desired, cluster: ClusterState | None, observed: Observed) -> Iterable[InstanceReport]:

@@ -115,9 +115,9 @@ class Recorded(Repository):
         self._name = server
         self._record = record
 
-    def poll(self, needed: frozenset[str], followed: str | None) -> Snapshot:
+    def poll(self, needed: frozenset[str], followed: str | None, decision: str | None = None) -> Snapshot:
         began = time.monotonic()
-        snapshot = super().poll(needed, followed)
+        snapshot = super().poll(needed, followed, decision)
         self._record.polls.append(time.monotonic() - began)
         return snapshot
 

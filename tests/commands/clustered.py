@@ -91,7 +91,9 @@ class Clustered:
     def _commit(self, files: dict[str, bytes], message: str, branch: str, author: str) -> str:
         ref = self.remote.path / "refs/heads" / branch
         parent = ref.read_text().strip() if ref.exists() else None
-        sha = ObjectStore(self.remote.path / "objects").write_commit(files, parent, message, author=author, when=self.now)
+        sha = ObjectStore(self.remote.path / "objects").write_commit(
+            files, [parent] if parent else [], message, author=author, when=self.now
+        )
         ref.parent.mkdir(parents=True, exist_ok=True)
         ref.write_text(f"{sha}\n")
         return sha

@@ -64,13 +64,13 @@ class MemoryGit:
         self._server = server
         self._now = now
 
-    def poll(self, needed: frozenset[str], followed: str | None) -> Snapshot:
+    def poll(self, needed: frozenset[str], followed: str | None, decision: str | None = None) -> Snapshot:
         self._host.fetches += 1
         found = self.last(needed, followed)
         assert found is not None
         return found
 
-    def last(self, needed: frozenset[str], followed: str | None) -> Snapshot | None:
+    def last(self, needed: frozenset[str], followed: str | None, decision: str | None = None) -> Snapshot | None:
         if not self._host.revisions:
             return None
         tip = self._host.revisions[-1][0]

@@ -421,6 +421,33 @@ def test_a_branch_that_was_rewound_to_our_parent_takes_the_push_again(bed: GitBe
     assert bed.tip("status/a") == two
 
 
+def test_a_commit_that_a_branch_had_lost_is_in_it_again(bed: GitBed, a: Clone) -> None:
+    one, two = landed(a, "one", "two")
+    bed.move("status/a", one)
+    a.fetch()
+    new = a.commit({"report.yaml": b"three"}, one, "a: three", author="a", when=1_700_000_100, merges=two)
+    assert a.commit_info(new).parents == (one, two)
+    assert a.push([RefUpdate("a", new, one, merges=two)])["a"] == Landed()
+    assert bed.tip("status/a") == new and a.is_ancestor(two, new)
+
+
+def test_a_deleted_branch_takes_a_commit_that_goes_on_from_what_it_was(bed: GitBed, a: Clone) -> None:
+    (one,) = landed(a, "one")
+    bed.move("status/a", None)
+    a.fetch()
+    new = a.commit({"report.yaml": b"two"}, None, "a: two", author="a", when=1_700_000_100, merges=one)
+    assert a.push([RefUpdate("a", new, None, merges=one)])["a"] == Landed()
+    assert (bed.tip("status/a"), bed.length("status/a")) == (new, 2)
+
+
+def test_a_commit_with_parents_that_nobody_spoke_of_is_not_pushed(bed: GitBed, a: Clone) -> None:
+    one, two = landed(a, "one", "two")
+    bed.move("status/a", one)
+    new = a.commit({"report.yaml": b"three"}, one, "a: three", author="a", when=1_700_000_100, merges=two)
+    with pytest.raises(ValueError, match="has parents"):
+        a.push([RefUpdate("a", new, one)])
+
+
 def test_a_replaced_branch_rejects(bed: GitBed, a: Clone) -> None:
     (one,) = landed(a, "one")
     other = bed.commit({"x": b"other"}, "Other", branch="status/a", orphan=True)

@@ -9,6 +9,7 @@ import pytest
 
 from reconciler.effects.git import GitRepository
 from reconciler.effects.git_settings import GitSettings
+from reconciler.engine.compaction import SHORTENED
 from reconciler.engine.following import Copy, follow, read_cluster, write_yaml
 from reconciler.engine.ports import Publication, Snapshot
 from reconciler.engine.repository import Repository
@@ -70,7 +71,8 @@ def test_the_last_commits_stay_and_say_what_they_said(pair: tuple[Repository, Re
     assert a.compact(["cluster"], AFTER) == ("cluster",)
     assert git_remote.tip("status/cluster") != before
     assert subjects(git_remote) == [f"a: decision {n}" for n in range(COMMITS, COMMITS - KEPT, -1)]
-    assert git_remote.git("log", "--format=%an %ae %at %s %b", "status/cluster") == whole
+    said = git_remote.git("log", "--format=%an %ae %at %s %b", "status/cluster")
+    assert said == f"{whole}\n{SHORTENED}", "and the oldest that it is the oldest that is left"
     assert git_remote.show("status/cluster", "cluster.yaml") == text
 
 

@@ -96,10 +96,21 @@ class FakeGit:
         """Forget what this server last pushed to a ref."""
         self._pushed.pop(_checked(ref), None)
 
-    def commit(self, files: Mapping[str, bytes], parent: str | None, message: str, *, author: str, when: int) -> str:
+    def commit(
+        self,
+        files: Mapping[str, bytes],
+        parent: str | None,
+        message: str,
+        *,
+        author: str,
+        when: int,
+        merges: str | None = None,
+    ) -> str:
         """Write a commit that holds exactly `files`."""
         written = message.strip("\n") + "\n"
-        sha = self._objects.write(files, [parent] if parent else [], written, f"reconciler <{author}>", when)
+        sha = self._objects.write(
+            files, [each for each in (parent, merges) if each is not None], written, f"reconciler <{author}>", when
+        )
         self._hold_one(sha)
         return sha
 
@@ -242,7 +253,7 @@ class FakeGit:
         if update.compacts:
             if update.expected_old is None or self.is_ancestor(update.expected_old, update.new):
                 raise ValueError(f"{update.new[:10]} for {update.ref} replaces no history")
-        elif (parents[0] if parents else None) != update.expected_old:
+        elif list(parents) != [each for each in (update.expected_old, update.merges) if each is not None]:
             raise ValueError(f"{update.new[:10]} for {update.ref} has parents {parents}; expected {update.expected_old}")
 
     # What the clone holds

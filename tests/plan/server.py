@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from reconciler.model.action import Action
 from reconciler.model.observed import Elapsed, NginxState, Observed
-from reconciler.model.report import InstanceReport
+from reconciler.model.report import InstanceReport, Report
 from reconciler.plan.nginxes import Intended, configs
 from reconciler.plan.planner import plan
 from reconciler.plan.reporting import report
@@ -42,14 +42,17 @@ class Server:
         elapsed = Elapsed(seconds=self.elapsed)
         return plan(self.story.want, self.story.cluster, observed, elapsed, self.machine.site, self.intended(observed))
 
-    def says(self) -> dict[str, InstanceReport]:
-        """What it reports of its slots, by slot."""
+    def report(self, previous: Report | None = None) -> Report:
+        """What it reports."""
         observed = self.observe()
-        made = report(
-            self.story.want, self.story.cluster, observed, self.machine.site, self.intended(observed), None,
+        return report(
+            self.story.want, self.story.cluster, observed, self.machine.site, self.intended(observed), previous,
             identity="a", program="1", elapsed=Elapsed(),
         )  # fmt: skip
-        return {entry.slot: entry for entry in made.instances}
+
+    def says(self) -> dict[str, InstanceReport]:
+        """What it reports of its slots, by slot."""
+        return {entry.slot: entry for entry in self.report().instances}
 
     def kinds(self) -> list[str]:
         """The kinds of a pass's actions, in order."""

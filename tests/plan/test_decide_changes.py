@@ -258,6 +258,18 @@ def test_what_never_passed_its_gate_is_never_live() -> None:
     assert told.slots("live") == ["a secondary x2"]
 
 
+def test_what_runs_on_a_server_out_of_the_inventory_is_reached_where_it_says_it_is() -> None:
+    """The state is gone, and b was removed a moment ago: only b itself still knows the address by which a reaches it."""
+    told = Story(desired(service(), servers=("a",)))
+    told.reports["a"] = Report(server="a", instance="a", program="1")
+    told.reports["b"] = Report(
+        server="b", instance="b", program="1", address="10.0.0.2", instances=(found("primary", "x1", "live"),)
+    )
+    told.decide()
+    assert told.slots("live") == ["b primary x1"]
+    assert told.cluster is not None and told.cluster.addresses == {"b": "10.0.0.2"}
+
+
 def test_gates_are_waited_for_before_a_state_is_created() -> None:
     report = Report(server="a", instance="a", program="1", instances=(found("primary", "x1", "starting"),))
     assert unsettled({"a": report}) == ("shop/prod/web",)

@@ -7,7 +7,7 @@ own functions. Dropping the generator at a yield is the program's death at that 
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -174,7 +174,7 @@ class Daemon:
         self.told: Report | None = None
         self.known: ClusterState | None = None
         self.spoken = False
-        self.proposal: tuple[ClusterState, str | None, tuple[str, ...]] | None = None
+        self.proposal: tuple[ClusterState, str | None, str | None] | None = None
         self.unsaid: float | None = None
         self.words: float | None = None
         self.probes: dict[str, float] = {}
@@ -201,7 +201,7 @@ class Daemon:
 
     def run(self, event: Pass) -> Generator[Moment, Answer, bool]:
         """One pass. Returns whether anything changed or was done."""
-        world = self.world
+        world, unseen = self.world, set(self.unseen)
         before = (self.report, self.cluster, world.remote.pushes, self.boxes.version)
         if event.fetch and world.now >= self.cut_until:
             yield "fetch"
@@ -225,6 +225,7 @@ class Daemon:
         if self.cluster is not None:
             yield "plan"
             yield from self._carry_out(desired, observed, self.cluster, event)
+            self.unseen -= unseen
         yield from self._publish(event)
         return before != (self.report, self.cluster, world.remote.pushes, self.boxes.version)
 
@@ -237,7 +238,10 @@ class Daemon:
             self.proposal = None
         damage = "status/cluster is not a cluster state" if view.cluster is not None and self.known is None else None
         own = self.disk.own
-        followed = world.rules.choose(self.known, damage, view.oid, own, server=self.name, epoch=f"epoch{world.epochs + 1}")
+        known = own.comes_from if own is not None else None
+        lacks = known if known is not None and view.oid and not world.remote.descends(view.oid, known) else None
+        epoch = f"epoch{world.epochs + 1}"
+        followed = world.rules.choose(self.known, damage, view.oid, own, server=self.name, epoch=epoch, lacks=lacks)
         if followed.notice is not None and followed.cluster is not None:
             world.epochs += 1
             world.say(self, followed.notice)
@@ -245,7 +249,7 @@ class Daemon:
         if followed.cluster is None:
             self.disk.own = None
         elif own is None or followed.cluster is not own.cluster or followed.based_on != own.based_on:
-            self.disk.own = Copy(followed.cluster, followed.based_on, followed.reasons)
+            self.disk.own = followed.copy()
 
     # Deciding
 
@@ -281,11 +285,14 @@ class Daemon:
             own = self.disk.own
             based_on = own.based_on if own is not None else None
             if not alone:
-                self.proposal = (decision.cluster, based_on, decision.reasons)
+                self.proposal = (decision.cluster, based_on, own.lost if own is not None else None)
                 world.invariants.proposed(self, cluster, decision)
                 return
             world.invariants.decided(self, cluster, decision.cluster, decision.reasons)
-            self.disk.own = Copy(decision.cluster, based_on, (*(own.reasons if own is not None else ()), *decision.reasons))
+            reasons = (*(own.reasons if own is not None else ()), *decision.reasons)
+            self.disk.own = (
+                replace(own, cluster=decision.cluster, reasons=reasons) if own else Copy(decision.cluster, None, reasons)
+            )
 
     def _mere_words(self, cluster: ClusterState, decided: ClusterState) -> bool:
         if not only_words(cluster, decided):
@@ -350,7 +357,7 @@ class Daemon:
 
     def _observe(self, desired: Desired) -> Observed:
         boxes, cluster, now = self.boxes, self.cluster, self.world.now
-        self.observed_at, self.unseen = now, set()
+        self.observed_at = now
         containers = tuple(b.container() for b in sorted(boxes.boxes.values(), key=lambda b: b.plan.name))
         for container in containers:
             labels = container.labels
@@ -379,6 +386,7 @@ class Daemon:
             heals={name: len(times) for name, times in self.heals.items()},
             warnings={},
             start_errors={},
+            starting=frozenset(self.in_hand),
         )
         observed.__dict__["gates"] = self._gates(desired, cluster, observed, now)
         if cluster is not None:
@@ -542,9 +550,9 @@ class Daemon:
         cluster = self.cluster
         updates: list[Update] = []
         if self.proposal is not None:
-            updates.append(Update(CLUSTER, world.remote.name(), self.proposal[1], self.proposal[0]))
+            updates.append(Update(CLUSTER, world.remote.name(), self.proposal[1], self.proposal[0], self.proposal[2]))
         elif own is not None and own.cluster != self.known and own.cluster.decided_by.server == self.name:
-            updates.append(Update(CLUSTER, world.remote.name(), own.based_on, own.cluster))
+            updates.append(Update(CLUSTER, world.remote.name(), own.based_on, own.cluster, own.lost))
         if report == self.told:
             self.unsaid = None
         elif updates or cluster is None or cluster.members == (self.name,) or self._worth_a_push(cluster, report):

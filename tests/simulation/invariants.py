@@ -80,8 +80,8 @@ class Invariants:
         found: Found = {}
         for daemon, box in world.nginxes():
             if daemon.machine in self.bound and not self._out_of_reach(daemon):
-                if box.plan.name in daemon.unseen:
-                    continue  # it was begun long ago with the routes of that time; the pass that finds it reloads it
+                if box.plan.name in daemon.unseen and (daemon.machine, box.instance) not in self.live:
+                    continue  # nothing waits for a staged one that was begun with older routes: the pass that finds it reloads it
                 for loaded in self._routing(daemon, box):
                     for name, live, backup in loaded.groups:
                         self._reaches(daemon, box, name, live, backup, found)
@@ -327,6 +327,9 @@ class Invariants:
             for b in state.backends
             if b.role == "live" and b.server in world.daemons
         }
+        if self.hands and last is not None and last.epoch != after.epoch:
+            # What was undone by hand is live again: what a decision in between had removed is started again where it is listed.
+            self.hurt |= {where for where in live if not self._healthy(where)}
         for where in self.live - live:
             self.released[where] = world.now
         for where in live:

@@ -14,12 +14,13 @@ Content = ClusterState | Report
 
 @dataclass(frozen=True)
 class Update:
-    """One ref of a push: `oid` is the commit's, on top of `parent`."""
+    """One ref of a push: `oid` is the commit's, on top of `parent`. lost: a commit that it comes from as well."""
 
     ref: str
     oid: str
     parent: str | None
     content: Content
+    lost: str | None = None
 
 
 @dataclass
@@ -27,7 +28,7 @@ class Remote:
     """Refs and commits. `atomic`: whether a push compares before it swaps (a wrong rule of the mutations may not)."""
 
     refs: dict[str, str] = field(default_factory=dict)
-    commits: dict[str, tuple[str | None, Content]] = field(default_factory=dict)
+    commits: dict[str, tuple[tuple[str, ...], Content]] = field(default_factory=dict)
     flying: list[tuple[float, tuple[Update, ...]]] = field(default_factory=list)
     compares: bool = True
     count: int = 0
@@ -46,17 +47,26 @@ class Remote:
                 if not self.contains(update.ref, update.oid):
                     rejected[update.ref] = self.refs.get(update.ref)
                 continue
-            self.commits[update.oid] = (update.parent, update.content)
+            parents = tuple(each for each in (update.parent, update.lost) if each is not None)
+            self.commits[update.oid] = (parents, update.content)
             self.refs[update.ref] = update.oid
             self.pushes += 1
         return rejected
 
     def contains(self, ref: str, oid: str) -> bool:
         """Whether a commit is in a branch's history."""
-        tip = self.refs.get(ref)
-        while tip is not None and tip != oid:
-            tip = self.commits[tip][0]
-        return tip == oid
+        return self.descends(self.refs.get(ref), oid)
+
+    def descends(self, tip: str | None, oid: str) -> bool:
+        """Whether a commit is in the history of another one."""
+        unread = [tip] if tip is not None else []
+        seen = set(unread)
+        for each in unread:
+            if each == oid:
+                return True
+            unread.extend(parent for parent in self.commits[each][0] if parent not in seen)
+            seen.update(unread)
+        return False
 
     def passes(self, now: float) -> None:
         """Slow pushes arrive."""
@@ -89,8 +99,8 @@ class Remote:
             tip = self.refs.get(ref)
             if tip is None:
                 return
-            parent = self.commits[tip][0]
-            if parent is None:
-                del self.refs[ref]
+            parents = self.commits[tip][0]
+            if parents:
+                self.refs[ref] = parents[0]
             else:
-                self.refs[ref] = parent
+                del self.refs[ref]

@@ -132,7 +132,7 @@ def _tamper(world: World, fault: Fault) -> str:
         return "rewound"
     earlier = [c for _, c in remote.commits.values() if isinstance(c, ClusterState)]
     oid = remote.name()
-    remote.commits[oid] = (None, earlier[fault.pick % len(earlier)])
+    remote.commits[oid] = ((), earlier[fault.pick % len(earlier)])
     remote.refs[CLUSTER] = oid
     return "replaced by an earlier one, without its history"
 
