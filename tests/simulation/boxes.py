@@ -157,7 +157,8 @@ class Boxes:
                 for identity in effect.leaving:
                     if identity in self.boxes:
                         self._leave(self.boxes[identity], effect.name)
-                _check(not [b for b in self.boxes.values() if effect.name in b.networks], f"{effect.name} is in use")
+                users = [b for b in self.boxes.values() if effect.name in b.networks and b.status in ("running", "paused")]
+                _check(not users, f"{effect.name} is in use")
                 self.networks.pop(effect.name, None)
             case e.Connect():
                 box = self._box(effect.container)
@@ -173,17 +174,18 @@ class Boxes:
             case e.Start():
                 self._start(self._box(effect.container), now)
             case e.Unpause():
-                box = self._box(effect.container)
-                box.status = "running" if box.status == "paused" else box.status
+                if (found := self._found(effect.container)) is not None and found.status == "paused":
+                    found.status = "running"
             case e.Stop():
-                if effect.container in self.boxes:
-                    self.ends(self.boxes[effect.container], 0)
+                if (found := self._found(effect.container)) is not None:
+                    self.ends(found, 0)
             case e.Signal():
-                self.ends(self._box(effect.container), 0)
+                if (found := self._found(effect.container)) is not None and found.status == "running":
+                    self.ends(found, 0)
             case e.Remove():
-                if effect.container in self.boxes:
-                    _check(self.boxes[effect.container].status not in ("running", "paused"), "it is still running")
-                    del self.boxes[effect.container]
+                if (found := self._found(effect.container)) is not None:
+                    _check(found.status not in ("running", "paused"), "it is still running")
+                    del self.boxes[found.id]
             case e.Switch():
                 for target in effect.targets:
                     self._switch(target, now, old, load)
@@ -216,36 +218,53 @@ class Boxes:
             if box.workers and any(worker.ends <= now for worker in box.workers):
                 box.workers = [worker for worker in box.workers if worker.ends > now]
 
+    def _found(self, name: str) -> Box | None:
+        return self.boxes.get(name) or self.named(name)
+
     def _box(self, name: str) -> Box:
-        box = self.boxes.get(name) or self.named(name)
+        box = self._found(name)
         if box is None:
             raise Transient(f"no container {name}")
         return box
 
     def _create(self, plan: ContainerPlan) -> None:
-        _check(self.named(plan.name) is None, f"the name {plan.name} is in use")
-        _check(not plan.network or plan.network in self.networks, f"no network {plan.network}")
-        self._count += 1
         owner = None
         if plan.namespace_of is not None:
             found = self.named(plan.namespace_of)
             _check(found is not None, f"no container {plan.namespace_of}")
             owner = found.id if found is not None else None
-        networks = (plan.network,) if plan.network else ()
+        there = self.named(plan.name)
+        if there is not None and self._adopted(there, plan, owner):
+            return
+        self._count += 1
+        joins = "host" if plan.host_network else plan.network or "bridge"
+        networks = (joins,) if owner is None else ()
         identity = f"{self.machine}{self._count:04d}"
         self.boxes[identity] = Box(identity, plan, self._count, owner=owner, networks=networks)
+
+    def _adopted(self, there: Box, plan: ContainerPlan, owner: str | None) -> bool:
+        """Whether what has the name is what is to be made; if not, and it does not run, it is removed (FAULTS 14)."""
+        same = (there.plan.labels, there.plan.image, there.owner) == (plan.labels, plan.image, owner)
+        if same and there.status in ("created", "running"):
+            return True
+        _check(there.status in ("created", "exited", "dead"), f"{plan.name} runs already from another plan")
+        del self.boxes[there.id]
+        return False
 
     def _start(self, box: Box, now: float) -> None:
         if box.status == "running":
             return
+        _check(box.status != "paused", f"{box.plan.name} is paused")
         plan = box.plan
+        for network in box.networks:
+            _check(network in self.networks or network == "host", f"no network {network}")
         for other in self.boxes.values():
             if other is not box and other.status in ("running", "paused"):
                 _check(plan.address is None or other.plan.address != plan.address, f"{plan.address} is in use by {other.plan.name}")
                 _check(not set(plan.publish) & set(other.plan.publish), f"a port is in use by {other.plan.name}")
         if plan.namespace_of is not None:
             owner = self.boxes.get(box.owner or "")
-            _check(owner is not None and owner.status == "running", f"{plan.namespace_of} does not run")
+            _check(owner is not None and owner.status in ("running", "paused"), f"{plan.namespace_of} does not run")
         box.status, box.exit_code, box.started = "running", None, now
         if plan.labels.role != "application":
             text = self.texts.get(plan.name)

@@ -142,8 +142,9 @@ class World:
             event = replace(earlier, at=None)
         else:
             run = daemon.run(event)
-            moment = next(run, None)  # type: ignore[arg-type]
-            if moment is None:
+            try:
+                moment = next(run)
+            except StopIteration:
                 return False
         number = 0
         while True:
