@@ -2,8 +2,8 @@
 
 Whole runs of the simulation are carried out twice at once: each effect of each server on the simulation's `Boxes`, and by the
 product's performer on a `FakeDocker` of its own. After each of them both have the same containers in the same states, and both have
-refused the same effects. What a fault does to the one, a person does to the other. What the product never asks for by itself, as two
-containers at one address, is asked for at random.
+refused the same effects. What a fault does to the one, a person does to the other. What the product never asks for by itself,
+as two containers at one address, is asked for at random.
 """
 
 from __future__ import annotations
