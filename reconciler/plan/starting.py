@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from reconciler.model.cluster import Rollout, RolloutStrategy, ServiceState
+from reconciler.model.cluster import Live, Rollout, RolloutStrategy, ServiceState
 from reconciler.model.desired import DesiredService
 from reconciler.model.identity import ServiceKey
 from reconciler.plan import facts, refresh
@@ -11,7 +11,7 @@ from reconciler.plan.pins import given
 from reconciler.plan.placed import Place, assignment, live_slots, obstacle, outdated, rooted, staged, stranded
 from reconciler.plan.recreate import replacing
 from reconciler.plan.rolling import next_batch
-from reconciler.plan.slots import free_slots, next_attempt, other_versions
+from reconciler.plan.slots import free_slots, next_attempt, other_versions, version_at
 from reconciler.plan.staging import staging
 from reconciler.plan.step import Context, Step, abort, held
 from reconciler.plan.votes import pinned
@@ -87,10 +87,10 @@ def _begin(context: Context, key: ServiceKey, want: DesiredService, state: Servi
     if waiting:
         return Step(held(state, waiting))
     batch = next_batch(context, key, want, state) if strategy == "rolling" else ()
-    revision, target, live = context.desired.revision, want.spec.digest, state.live
+    revision, target, live = context.desired.revision, want.spec.digest, _running(state, want.spec.digest)
     # An id names the bytes of a local image only where it is live already.
     here = {server for server, _ in places} <= {server for server, _ in live_slots(state)}
-    known = live.image if live is not None and live.spec == target and (here or pinned(live.image)) else given(want)
+    known = live.image if live is not None and (here or pinned(live.image)) else given(want)
     why = _why(context, key, want, state)
     attempt = next_attempt(state.rollout, revision)
     rollout = Rollout(
@@ -118,6 +118,13 @@ def _begin(context: Context, key: ServiceKey, want: DesiredService, state: Servi
     )
     where = f" on {', '.join(batch)}" if batch else ""
     return Step(begun, reasons=(f"staging{where}: {why}",))
+
+
+def _running(state: ServiceState, target: str) -> Live | None:
+    """What is known of the very version where it has the traffic already; a stopped line may have left it on single servers."""
+    if state.live is not None and state.live.spec == target:
+        return state.live
+    return version_at(state, target) if any(b.role == "live" and b.spec == target for b in state.backends) else None
 
 
 def _why(context: Context, key: ServiceKey, want: DesiredService, state: ServiceState) -> str:

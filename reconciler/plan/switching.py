@@ -134,11 +134,16 @@ def _leaves(state: ServiceState, rollout: Rollout) -> bool:
 def _apart(state: ServiceState, rollout: Rollout) -> bool:
     """Whether a configuration from before the switch would not find, behind what drains, what is live now.
 
-    What goes back has been listed with its own ports by whoever listed the new version, so that it is found.
+    What goes back has been listed with its own ports by whoever listed the new version, so that it is found; but it has none for
+    other servers if only the new version was published.
     """
-    past = [b for b in state.backends if b.role == "draining" and (rollout.returned is None or b.spec != rollout.target)]
     live = {(b.server, b.replica): b for b in state.backends if b.role == "live"}
-    return any(not stands_behind(b, live[b.server, b.replica]) for b in past if (b.server, b.replica) in live)
+    for past in (b for b in state.backends if b.role == "draining" and (b.server, b.replica) in live):
+        now = live[past.server, past.replica]
+        returned = rollout.returned is not None and past.spec == rollout.target
+        if not stands_behind(past, now) and (not returned or now.port is None):
+            return True
+    return False
 
 
 def _moves(state: ServiceState, backends: Sequence[Backend]) -> bool:

@@ -51,6 +51,8 @@ class Reachable:
 
     def _upstream(self, key: ServiceKey, state: ServiceState, by_name: bool) -> Upstream | None:
         """Backends of other zones stand behind those of this server's own, if there are any (docs/decisions/0006)."""
+        if self._out_of_reach(state):
+            return None
         near: list[Peer] = []
         far: list[Peer] = []
         slots: list[Peer] = []
@@ -69,6 +71,15 @@ class Reachable:
         if not near and not far:
             return None
         return Upstream(name=upstream_name(key), peers=(*near, *far, *slots))
+
+    def _out_of_reach(self, state: ServiceState) -> bool:
+        """Whether the live version is not published, and on other servers alone.
+
+        A rolling rollout publishes server by server and may go back: only at its end does anybody get a route who had none.
+        """
+        spec = state.live.spec if state.live is not None else None
+        live = [b for b in state.backends if b.role in ("live", "kept") and b.spec == spec]
+        return any(b.port is None for b in live) and all(b.server != self.observed.server for b in live)
 
     def _reached(self, key: ServiceKey, state: ServiceState, backend: Backend, by_name: bool) -> tuple[str, str | None] | None:
         """The address of a live backend and that of the other slot, each with its own port; None for what cannot be reached."""

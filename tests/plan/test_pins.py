@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from reconciler.model.action import PrepareImage, StartInstance
+from reconciler.model.cluster import Live
 from reconciler.model.desired import Build, DesiredService, Rolling
 from reconciler.model.observed import Elapsed, Gate, Image, ImageState
 from reconciler.model.report import InstanceReport
@@ -162,6 +163,19 @@ def test_each_batch_of_a_line_runs_what_the_first_one_resolved() -> None:
     say(told, "b", "ready", FIRST)
     told.decide()
     assert told.phase() == "switching"
+
+
+def test_a_version_that_a_stopped_line_left_on_one_server_comes_to_the_others_with_those_bytes() -> None:
+    """Simulation seed 748: the tag had moved by the time of the commit that went back to the version."""
+    rolling = Rolling(soak=0.0)
+    told = story(service(servers=AB, rolling=rolling), servers=AB)
+    state = told.state()
+    left = tuple(b.model_copy(update={"spec": "x2"}) if b.server == "a" else b for b in state.backends)
+    others = (Live(spec="x2", revision="2" * 40, image=FIRST),)
+    services = {"shop/prod/web": state.model_copy(update={"backends": left, "others": others})}
+    told.cluster = told.cluster.model_copy(update={"services": services})  # type: ignore[union-attr]
+    told.commit(service(digest="x2", servers=AB, rolling=rolling), revision=4).decide()
+    assert (told.slots("staged"), recorded(told)) == (["b secondary x2"], FIRST)
 
 
 def test_a_recreate_pins_before_anything_is_stopped() -> None:

@@ -42,7 +42,7 @@ class Box:
     exit_code: int | None = None
     restarts: int = 0
     loaded: Served | None = None
-    coming: tuple[float, str] | None = None  # a text that nginx was told to load, and when it will have done so
+    coming: tuple[float, str | None] | None = None  # when it will have loaded a text that it was told to, None: its file's
     workers: list[Worker] = field(default_factory=list)
     refused: tuple[str, str] | None = None
     tries: int = 0
@@ -90,6 +90,7 @@ class Boxes:
     refuses: bool = False
     disliked: str = ""  # an upstream whose changes no nginx takes
     deaf_until: float = 0.0
+    stalled_until: float = 0.0  # its nginxes load what they are told only then
     version: int = 0
     _count: int = 0
 
@@ -208,13 +209,20 @@ class Boxes:
         except Transient:
             box.status, box.exit_code = "exited", 1
 
+    def heals(self, now: float) -> None:
+        """Nothing is wrong with its Docker and its nginxes any more."""
+        self.refuses, self.disliked, self.deaf_until, self.stalled_until = False, "", 0.0, 0.0
+        for box in self.boxes.values():
+            box.coming = (now, box.coming[1]) if box.coming is not None else None
+
     def passes(self, now: float) -> None:
         """Time goes on: what nginx was told to load is loaded, old workers end."""
         for box in self.boxes.values():
             if box.coming is not None and box.coming[0] <= now:
-                text, box.coming = box.coming[1], None
-                self.version += 1
-                self._load(box, text, now, 0.0)
+                text, box.coming = box.coming[1] or self.texts.get(box.plan.name), None
+                if text is not None and box.loaded is not None and text != box.loaded.text:
+                    self.version += 1
+                    self._load(box, text, now, 0.0)
             if box.workers and any(worker.ends <= now for worker in box.workers):
                 box.workers = [worker for worker in box.workers if worker.ends > now]
 
@@ -283,6 +291,13 @@ class Boxes:
             box.refused = (target.fingerprint, complaint)
             box.tries += 1
             self.texts[target.name] = box.loaded.text
+            return
+        if self.stalled_until > now:
+            # As the adapter does: given up after a while, with the file put back that nginx will read when it listens again.
+            box.refused = (target.fingerprint, "it did not load it in time")
+            box.tries += 1
+            self.texts[target.name] = box.loaded.text
+            box.coming = (self.stalled_until, None)
             return
         if load > 0:
             box.coming = (now + load, target.text)

@@ -493,7 +493,7 @@ class Daemon:
     def _learn(self, switch: Switch, action: Reload) -> None:
         """What the engine is told of a switch: an nginx that has not done loading has not refused."""
         told, states = {target.name: target for target in switch.targets}, self._nginxes()
-        boxes = [box for box in self.boxes.nginxes() if box.plan.name in told and box.coming is None]
+        boxes = [box for box in self.boxes.nginxes() if box.plan.name in told and (box.coming is None or box.coming[1] is None)]
         outcomes = [
             Switched(name, states[name].loaded == told[name].fingerprint, None, states[name])
             for name in (box.plan.name for box in boxes)

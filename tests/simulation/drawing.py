@@ -5,15 +5,10 @@ from __future__ import annotations
 import random
 from dataclasses import replace
 
-from reconciler.model.desired import Rolling
+from tests.simulation.stories import LINES, absence, story
 from tests.simulation.trace import Commit, Event, Fault, Machine, Pass, Push, Scene
 from tests.simulation.versions import Service
 
-LINES = (
-    Rolling(soak=20.0),
-    Rolling(soak=5.0, on_failure="abort_local"),
-    Rolling(max_parallel=2, max_unavailable=1, soak=0.0),
-)
 SIZES = (2,) * 8 + (3,) * 6 + (1,) * 3 + (4, 5, 6)
 RATES = (1.0, 1.0, 0.8, 1.25)
 COMMITS = (
@@ -51,19 +46,14 @@ def draw(seed: int, *, steps: int = 60) -> Scene:
         else:
             events.append(_pass(rng, after, rng.choice(machines).name, calm))
     if seed % 4 == 1:
-        events = [*_story(rng, machines), *events[: len(events) // 3]]
-    return Scene(seed, machines, _services(rng, machines), tuple(events))
-
-
-def _story(rng: random.Random, machines: tuple[Machine, ...]) -> list[Event]:
-    """Somebody is away while the others go on: what random events bring about too rarely."""
-    away = rng.choice(machines).name
-    events: list[Event] = [Pass(rng.choice((1.0, 3.0)), machine.name) for _ in range(7) for machine in machines]
-    events.append(Fault(1.0, rng.choice(("away", "lose report", "cut")), away, seconds=260.0))
-    events.append(Commit(1.0, "move", rng.randrange(100), rng.randrange(100)))
-    others = [machine.name for machine in machines if machine.name != away] or [away]
-    events.extend(Pass(10.0 / len(others), name, old=rng.choice((0.0, 15.0))) for _ in range(20) for name in others)
-    return events
+        events = [*absence(rng, machines), *events[: len(events) // 3]]
+    services = _services(rng, machines)
+    if seed % 4 == 0 and size <= 6:
+        # A stream of its own: a new story changes these seeds alone.
+        told = story(random.Random(f"story of {seed}"), machines, services)
+        events = [*told.events, *events[: len(events) // 3]]
+        return Scene(seed, machines, told.services, tuple(events), founders=told.founders, modes=True)
+    return Scene(seed, machines, services, tuple(events))
 
 
 def _pass(rng: random.Random, after: float, server: str, calm: bool) -> Pass:

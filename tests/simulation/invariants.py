@@ -42,7 +42,7 @@ class Invariants:
         self.hurt: set[Where] = set()
         self.unfair: set[str] = set()
         self.lived: set[str] = set()
-        self.bound: set[str] = set()
+        self.bound: dict[str, float] = {}  # and since when
         self.joined: dict[str, tuple[str, int]] = {}
         self.live: set[Where] = set()
         self.released: dict[Where, float] = {}
@@ -91,9 +91,9 @@ class Invariants:
         assert box.loaded is not None
         yield box.loaded
         if box.plan.labels.role == "edge":
-            now = self.world.now
+            now, bound = self.world.now, self.bound.get(daemon.machine, 0.0)
             for worker in box.workers:
-                if now < worker.ends and now < worker.since + ROUTES_FOR / daemon.rate:
+                if bound <= worker.since and now < worker.ends and now < worker.since + ROUTES_FOR / daemon.rate:
                     yield worker.loaded
 
     def _reaches(self, daemon: Daemon, nginx: Box, name: str, live: tuple[str, ...], backup: tuple[str, ...], found: Found) -> None:
@@ -107,7 +107,7 @@ class Invariants:
             assert instance is not None
             if instance.service != service:
                 self.world.fail("I9", f"{here} leads to {instance} on {other.machine}")
-            if (other.machine, instance) not in self.hurt and not other.boxes.healthy(box, self.world.now):
+            if (other.machine, instance) not in self.hurt and not _given_up(nginx) and not other.boxes.healthy(box, self.world.now):
                 self.world.fail("I3", f"{here} has the unhealthy {instance} on {other.machine}")
         if accepting:
             return
@@ -201,7 +201,7 @@ class Invariants:
             return
         addresses = self._addresses(daemon, box)
         for other, nginx in world.nginxes():
-            if other.machine not in self.bound or self._out_of_reach(other):
+            if other.machine not in self.bound or self._out_of_reach(other) or _given_up(nginx):
                 continue
             assert nginx.loaded is not None
             for _, live, backup in nginx.loaded.groups:
@@ -226,7 +226,7 @@ class Invariants:
             return
         addresses = self._addresses(daemon, box)
         for other, nginx in self.world.nginxes():
-            if other.machine not in self.bound or self._out_of_reach(other):
+            if other.machine not in self.bound or self._out_of_reach(other) or _given_up(nginx):
                 continue
             for loaded in self._routing(other, nginx):
                 for _, live, _ in loaded.groups:
@@ -248,8 +248,15 @@ class Invariants:
             return
         for name in sorted(box.loaded.meaning.used - meaning(target.text).used):
             service = ServiceKey(*name.split("_"))
-            if self.promised(service) and not any(instance.service == service for _, instance in self.hurt):
+            hurt = any(instance.service == service for _, instance in self.hurt)
+            if self.promised(service) and not hurt and not self._elsewhere(service, daemon):
                 self.world.fail("I1", f"{target.name} on {daemon.machine} loses {name}, which is live")
+
+    def _elsewhere(self, service: ServiceKey, daemon: Daemon) -> bool:
+        """Whether it is not published any more, as nobody on other servers may call it, and runs on none but those."""
+        assert self.last is not None
+        live = [b for b in self.last.services[str(service)].backends if b.role == "live"]
+        return all(b.port is None and b.server != daemon.name for b in live)
 
     def _recreated(self, service: ServiceKey) -> bool:
         """Recreate is exempt from I4 and I5 and has its documented gap in I1."""
@@ -288,16 +295,17 @@ class Invariants:
         if self.last is None:
             return
         members = {d.machine: d for d in self.world.daemons.values() if d.name in self.last.members and d.machine == d.name}
-        self.bound &= set(members)
+        self.bound = {name: since for name, since in self.bound.items() if name in members}
         self.joined = {name: since for name, since in self.joined.items() if name in members}
         if len(self.bound) < len(members):
             reports = self.world.remote.reports()
-            for name in sorted(members.keys() - self.bound):
+            for name in sorted(members.keys() - self.bound.keys()):
                 epoch, generation = self.joined.setdefault(name, (self.last.epoch, self.last.generation))
                 report = reports.get(name)
                 serving = report.serving if report is not None else None
-                if serving is not None and (serving.epoch != epoch or serving.generation >= generation):
-                    self.bound.add(name)
+                current = serving is not None and serving.epoch == self.last.epoch
+                if serving is not None and current and (serving.epoch != epoch or serving.generation >= generation):
+                    self.bound[name] = self.world.now
 
     def _step(self, daemon: Daemon, before: ClusterState | None, after: ClusterState, reasons: tuple[str, ...]) -> None:
         """I8: generations grow, every change has a reason."""
@@ -325,7 +333,7 @@ class Invariants:
             (b.server, ServiceKey.parse(name).instance(b.slot, b.replica))
             for name, state in after.services.items()
             for b in state.backends
-            if b.role == "live" and b.server in world.daemons
+            if b.role in ("live", "kept") and b.server in world.daemons
         }
         if self.hands and last is not None and last.epoch != after.epoch:
             # What was undone by hand is live again: what a decision in between had removed is started again where it is listed.
@@ -351,3 +359,8 @@ class Invariants:
     def converged(self) -> None:
         """I4, I6: what is desired is live, or the status names why not; nothing is left behind."""
         rest.check(self.world)
+
+
+def _given_up(nginx: Box) -> bool:
+    """A sidecar that cannot reload is replaced with its pair and not waited for; its fallback is what its application has left."""
+    return nginx.plan.labels.role == "sidecar" and nginx.tries >= SIDECAR_TRIES

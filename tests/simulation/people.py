@@ -42,6 +42,8 @@ def _commit(world: World, event: Commit, service: Service | None) -> str | None:
         return f"history rewritten from {revision(back).short}"
     if kind == "inventory":
         return _inventory(world, event)
+    if kind in ("grow", "shrink"):
+        return _resized(world, event)
     if kind == "add":
         missing = [s for s in world.scene.services if s.name not in tree.services]
         if missing:
@@ -91,6 +93,18 @@ def _change(world: World, event: Commit, service: Service) -> str | None:
         return None
     commits.change(fresh)
     return f"{event.kind} {service.name} -> {fresh.digest.removeprefix('sha256:')}"
+
+
+def _resized(world: World, event: Commit) -> str:
+    """All of the machines, or one of those that are there; what is asked to be everywhere is."""
+    tree, machines = world.commits.tree, world.scene.machines
+    names = sorted(tree.servers)
+    kept = [names[event.pick % len(names)]] if event.kind == "shrink" else [machine.name for machine in machines]
+    servers = {m.name: tree.servers.get(m.name, (m.zone, "active")) for m in machines if m.name in kept}
+    active = sum(1 for _, state in servers.values() if state == "active")
+    fit = {n: replace(s, count=active if n == "web" else min(s.count, active)) for n, s in tree.services.items()}
+    world.commits.commit(Tree(fit, servers, ("shop", "blog")))
+    return f"the servers are {', '.join(servers)}"
 
 
 def _inventory(world: World, event: Commit) -> str | None:

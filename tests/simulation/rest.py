@@ -109,11 +109,13 @@ def _routes(world: World, daemon: Daemon, cluster: ClusterState, desired: Desire
         upstream = f"{key.project}_{key.env}_{key.service}"
         want = desired.services[key]
         edge, host = boxes.get("nginx"), boxes.get("nginx_host")
-        if want.public and (
-            edge is None or edge.loaded is None or edge.loaded.meaning.hosts.get(f"{key.service}.example") != upstream
+        near = want.spec.publish or daemon.name in want.servers
+        if (
+            want.public
+            and near
+            and (edge is None or edge.loaded is None or edge.loaded.meaning.hosts.get(f"{key.service}.example") != upstream)
         ):
             world.fail("I6", f"{name} is not public on {daemon.name}")
-        near = want.spec.publish or daemon.name in want.servers
         if near and (host is None or host.loaded is None or host.loaded.meaning.ports.get(state.internal_port) != upstream):
             world.fail("I6", f"{name} is not reached from {daemon.name} itself")
         for box in daemon.boxes.nginxes():

@@ -80,12 +80,18 @@ class Machine:
 
 @dataclass(frozen=True)
 class Scene:
-    """A whole run: the servers, the first commit, and everything that happens until peace."""
+    """A whole run: the servers, the first commit, and everything that happens until peace.
+
+    founders: the servers of the first inventory; none means all. modes: whether each commit says which services are published, as
+    the inventory has it; otherwise all of them are, if there are several machines.
+    """
 
     seed: int
     machines: tuple[Machine, ...]
     services: tuple[Service, ...]
     events: tuple[Event, ...]
+    founders: tuple[str, ...] = ()
+    modes: bool = False
 
     @property
     def names(self) -> tuple[str, ...]:

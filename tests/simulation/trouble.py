@@ -22,6 +22,10 @@ def strike(world: World, fault: Fault) -> str:
         done = _tamper(world, fault)
         world.invariants.tampered()
         return done
+    if fault.kind == "loss":
+        _loss(world)
+        world.invariants.tampered()
+        return ""
     if fault.kind == "clone":
         return _clone(world, fault)
     daemon = world.daemons.get(fault.server)
@@ -43,6 +47,8 @@ def strike(world: World, fault: Fault) -> str:
                     return box.plan.name
         case "docker":
             daemon.boxes.deaf_until = world.now + fault.seconds
+        case "stall":
+            daemon.boxes.stalled_until = world.now + fault.seconds
         case "cut":
             daemon.cut_until = world.now + fault.seconds
         case "remote":
@@ -54,9 +60,7 @@ def strike(world: World, fault: Fault) -> str:
         case "power":
             _power(world, daemon, fault)
         case "state":
-            daemon.restart()
-            daemon.disk = Disk()
-            daemon.identity = f"{daemon.machine}{world.now:.1f}"
+            _forgets(world, daemon)
         case "program":
             daemon.restart()
             daemon.program = str(1 + fault.pick % 2)
@@ -135,6 +139,20 @@ def _tamper(world: World, fault: Fault) -> str:
     remote.commits[oid] = ((), earlier[fault.pick % len(earlier)])
     remote.refs[CLUSTER] = oid
     return "replaced by an earlier one, without its history"
+
+
+def _forgets(world: World, daemon: Daemon) -> None:
+    daemon.restart()
+    daemon.disk = Disk()
+    daemon.identity = f"{daemon.machine}{world.now:.1f}"
+
+
+def _loss(world: World) -> None:
+    """The repository of the status branches is a new one, and every server's state directory is lost with it."""
+    world.remote.refs.clear()
+    world.remote.flying.clear()
+    for daemon in world.daemons.values():
+        _forgets(world, daemon)
 
 
 def _clone(world: World, fault: Fault) -> str:

@@ -49,6 +49,11 @@ class Service:
         """Tells its kind, so that the simulated Docker knows what becomes of it."""
         return f"sha256:{self.name}-{self.version}-{self.kind}"
 
+    @property
+    def published(self) -> str:
+        """The digest of the same version with a host port."""
+        return f"sha256:{self.name}-{self.version}p-{self.kind}"
+
 
 @lru_cache(maxsize=4096)
 def healthy_after(spec: str, server: str) -> float | None:
@@ -75,9 +80,12 @@ class Tree:
 
 @dataclass
 class Commits:
-    """The config branch: `head` is its tip, which may move to a commit that does not descend from it."""
+    """The config branch: `head` is its tip, which may move to a commit that does not descend from it.
 
-    publish: bool
+    publish: whether every service is published; None: as its inventory has it.
+    """
+
+    publish: bool | None
     trees: list[Tree] = field(default_factory=list)
     parents: list[int] = field(default_factory=list)
     head: int = -1
@@ -118,7 +126,7 @@ class Commits:
                 name: ServerEntry.model_validate({"name": name, "address": address(name), "zone": zone, "state": state})
                 for name, (zone, state) in tree.servers.items()
             }
-            resolved = {s.key: self._resolved(s, servers) for s in tree.services.values()}
+            resolved = {s.key: self._resolved(s, servers, tree) for s in tree.services.values()}
             self.library |= {(key, service.spec.digest): service for key, service in resolved.items()}
             # The library is what the engine read at other revisions; it grows with the history.
             self.made[index] = Desired.model_construct(
@@ -138,22 +146,42 @@ class Commits:
         used = (tree.services[service.name].version for tree in self.trees if service.name in tree.services)
         return replace(service, version=max(used, default=0) + 1, kind=kind)
 
-    def _resolved(self, service: Service, servers: Mapping[str, ServerEntry]) -> DesiredService:
+    def _published(self, service: Service, servers: Mapping[str, ServerEntry], tree: Tree) -> bool:
+        """As `plan.desired` has it: a service with data always, others when somebody on another server may call them."""
+        if self.publish is not None:
+            return self.publish
+        if service.recreate:
+            return True
+        callers = [s for s in tree.services.values() if s.sidecar and s.project == service.project and s is not service]
+        placed = set(self._placed(service, servers))
+        zones = {servers[name].zone for name in placed}
+        near = {name for name, entry in servers.items() if entry.zone in zones}
+        return len(placed.union(near, *(self._placed(caller, servers) for caller in callers))) > 1
+
+    @staticmethod
+    def _placed(service: Service, servers: Mapping[str, ServerEntry]) -> tuple[str, ...]:
+        """Where a service is, or may be while there is no active server for it."""
+        pins = tuple(name for name in service.pins if name in servers)
+        found = pins or place(service.key, service.count, service.zone, servers.values()).servers
+        return found or tuple(name for name, entry in servers.items() if service.zone in (None, entry.zone))
+
+    def _resolved(self, service: Service, servers: Mapping[str, ServerEntry], tree: Tree) -> DesiredService:
         placed = place(service.key, service.count, service.zone, servers.values())
         pins = tuple(sorted(name for name in service.pins if name in servers))
         known = tuple(name for name in pins if servers[name].state == "active" or service.recreate)
         why = f"{service.key}: too few servers" if placed.missing and not pins else None
         if pins and (not known or any(servers[name].state == "drained" for name in known)):
             why, known = f"{service.key}: it is pinned to a drained server", pins
+        publish = self._published(service, servers, tree)
         return DesiredService(
             key=service.key,
             spec=ContainerSpec(
-                digest=service.digest,
+                digest=service.digest if self.publish is not None or not publish else service.published,
                 image=f"{service.name}:v{service.version}-{service.kind}",
                 port=PORT,
                 sidecar=service.sidecar,
                 needs=None if service.sidecar else (),
-                publish=self.publish,
+                publish=publish,
                 secrets=("key",) if service.secrets else (),
             ),
             strategy="recreate" if service.recreate else "rolling" if service.rolling is not None else "toggle",

@@ -45,10 +45,10 @@ class World:
     def __post_init__(self) -> None:
         """The servers, with the first commit."""
         self.remote = Remote(compares=self.rules.compares)
-        self.commits = Commits(publish=len(self.scene.machines) > 1)
-        self.commits.commit(
-            Tree({s.name: s for s in self.scene.services}, {m.name: (m.zone, "active") for m in self.scene.machines})
-        )
+        scene = self.scene
+        self.commits = Commits(publish=None if scene.modes else len(scene.machines) > 1)
+        servers = {m.name: (m.zone, "active") for m in scene.machines if m.name in (scene.founders or scene.names)}
+        self.commits.commit(Tree({s.name: s for s in scene.services}, servers))
         self.daemons: dict[str, Daemon] = {}
         for machine in self.scene.machines:
             self.add(machine.name, machine.name, machine.rate)
@@ -115,7 +115,7 @@ class World:
                 daemon.restart()
                 daemon.program = str(newest)
             daemon.away_until = daemon.cut_until = 0.0
-            daemon.boxes.refuses, daemon.boxes.disliked, daemon.boxes.deaf_until = False, "", 0.0
+            daemon.boxes.heals(self.now)
 
     def converge(self) -> None:
         """Rounds without faults until nothing moves for longer than any back-off. Raises Broken when it never comes to rest."""
