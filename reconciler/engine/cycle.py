@@ -9,7 +9,7 @@ from __future__ import annotations
 from reconciler.engine.configuration import Configuration
 from reconciler.engine.copies import OwnCopy
 from reconciler.engine.deciding import Deciding
-from reconciler.engine.following import follow
+from reconciler.engine.following import follow, seen_by
 from reconciler.engine.own_server import OwnServer
 from reconciler.engine.polling import GIT_LANE, POLL_JOB, RECALL_JOB, Polling
 from reconciler.engine.ports import Snapshot
@@ -176,6 +176,7 @@ class Cycle:
             epoch=self._options.epoch(),
             accepted=not self._options.status,
             lacks=snapshot.lacks,
+            seen=seen_by(self._reporter.all().values()),
         )
         if followed.notice is not None:
             self._options.say(followed.notice)

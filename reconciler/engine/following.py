@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -10,6 +11,7 @@ from pydantic import ValidationError
 
 from reconciler.errors import Stalled
 from reconciler.model.cluster import SCHEMA, ClusterState, Decider
+from reconciler.model.report import Report
 
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _NESTING_MOST = 200
@@ -104,19 +106,21 @@ def follow(
     epoch: str,
     accepted: bool,
     lacks: str | None = None,
+    seen: Mapping[str, int] | None = None,
 ) -> Followed:
     """Choose.
 
     remote, remote_oid: the shared file at the last poll. own: this server's copy, if it has one. epoch: fresh and random, used when
     the remote's is lost and has to be rebuilt by this `server`. accepted: this server's copy was already rebuilt on this very tip.
-    lacks: a decision that the history of the remote's does not have (`engine/lineage.py`).
+    lacks: a decision that the history of the remote's does not have (`engine/lineage.py`). seen: by epoch, the highest generation
+    that a report speaks of.
     """
     damage = None
     try:
         found = read_cluster(remote)
     except ValueError as error:
         found, damage = None, str(error)
-    return choose(found, damage, remote_oid, own, server=server, epoch=epoch, accepted=accepted, lacks=lacks)
+    return choose(found, damage, remote_oid, own, server=server, epoch=epoch, accepted=accepted, lacks=lacks, seen=seen)
 
 
 def choose(
@@ -129,9 +133,15 @@ def choose(
     epoch: str,
     accepted: bool = False,
     lacks: str | None = None,
+    seen: Mapping[str, int] | None = None,
 ) -> Followed:
     """The same for a shared file that was read: `found`, None when it is not there or when `damage` says what is wrong with it."""
     if own is None:
+        told = seen.get(found.epoch, 0) if found is not None and seen is not None else 0
+        if found is not None and told > found.generation:
+            # Without a copy of what was lost, what is live is found again from what runs, as after a deletion.
+            lost = f"status/cluster was rewound to generation {found.generation}: the reports speak of {told}"
+            return Followed(None, remote_oid, notice=lost)
         return Followed(found, remote_oid, notice=damage)
     if own.based_on == remote_oid or accepted:
         return Followed(own.cluster, remote_oid, own.reasons, lost=own.lost)
@@ -167,6 +177,15 @@ def choose(
     )
     reason = f"{what}; rebuilt from this server's copy under a new epoch"
     return Followed(rebuilt, remote_oid, (reason, *own.reasons), notice=reason, lost=known)
+
+
+def seen_by(reports: Iterable[Report]) -> dict[str, int]:
+    """The highest generation of each epoch that servers say they have seen."""
+    found: dict[str, int] = {}
+    for report in reports:
+        if report.seen is not None:
+            found[report.seen.epoch] = max(report.seen.generation, found.get(report.seen.epoch, 0))
+    return found
 
 
 def _ours(found: ClusterState, own: ClusterState) -> bool:

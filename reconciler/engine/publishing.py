@@ -66,6 +66,7 @@ class Publisher:
         self._cluster: ClusterState | None = None
         self._report: Report | None = None
         self._report_parent: str | None = None
+        self._tip: str | None = None
         self._proposal: Copy | None = None
         self._sent: _Sent | None = None
         self._unsaid_since: float | None = None
@@ -121,6 +122,7 @@ class Publisher:
 
     def polled(self, snapshot: Snapshot) -> None:
         """A fetch tells what the remote has now. A proposal that was made on another tip is overtaken."""
+        self._tip = snapshot.cluster_oid
         self._report_parent = snapshot.report_oids.get(self._server)
         raw = snapshot.reports.get(self._server)
         found = read_report(self._server, raw) if raw is not None else None
@@ -134,7 +136,7 @@ class Publisher:
 
     def propose(self, cluster: ClusterState, own: Copy | None, reasons: tuple[str, ...]) -> None:
         """A decision that counts only once it has landed on the tip that it was made on."""
-        self._proposal = replace(own, cluster=cluster, reasons=reasons) if own is not None else Copy(cluster, None, reasons)
+        self._proposal = replace(own, cluster=cluster, reasons=reasons) if own else Copy(cluster, self._tip, reasons)
 
     def publish(self, own: Copy | None, report: Report, desired: Desired | None, worth: Worth, *, flush: bool) -> None:
         """Start a push if there is something to say and the budget allows it. `flush`: whatever the budget.

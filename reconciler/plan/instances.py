@@ -31,14 +31,16 @@ def bring_about(here: Here, want: Wanted) -> list[Action]:
     side = observed.of(want.instance, "sidecar")
     whole = application is not None and matches(want, application) and _paired(service, application, side)
     anew = starts_anew(want, application, observed)
-    if whole and not anew and application is not None and (not want.pinned or _runs_the_image(want, application, observed)):
+    right = application is not None and (not want.pinned or _runs_the_image(want, application, observed))
+    if whole and not anew and right and application is not None:
         return _as_it_should_run(here, want, service, application, side)
     if in_the_way(want.state, want.backend, application or side):
         # What an earlier switch left in this slot drains first (see `ending`); the image can be there by then.
         attempt = facts.attempt(want.instance.service, want.rollout)
         return image_action(here, want.image, want.build, _cause(want, None, None), attempt) or []
-    # A gated instance that has failed waits for the decision; starting it again would only fail again.
-    if not anew and application is not None and want.gated and matches(want, application) and _failed(observed, application):
+    # A gated instance that has failed waits for the decision; starting it again would only fail again. With other bytes than the
+    # recorded ones it has said nothing about those.
+    if not anew and right and application and want.gated and matches(want, application) and _failed(observed, application):
         return []
     if (anew or not want.gated) and not _may_heal(here, want):
         return []

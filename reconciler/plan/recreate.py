@@ -35,6 +35,8 @@ def replacing(context: Context, key: ServiceKey, want: DesiredService, state: Se
     if context.retried(key, rollout):
         return abort(state, rollout, "asked to try again")
     server = rollout.replacing or ""
+    if server not in context.desired.servers:
+        return abort(state, rollout, f"{server} is out of the inventory")  # nobody carries it out there any more
     if not context.seen(server, rollout.switched_at):
         return waits(state, rollout, f"waiting for {server}, whose turn it is")
     turn = [b for b in turns(want, state, rollout) if b.server == server]

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from reconciler.engine.following import Copy, follow, read_cluster, write_yaml
+from reconciler.engine.following import Copy, follow, read_cluster, seen_by, write_yaml
 from reconciler.engine.reports import read_report
 from reconciler.errors import Stalled
 from reconciler.model.cluster import Backend, ClusterState, Decider, ServiceState
-from reconciler.model.report import Condition
+from reconciler.model.report import Condition, Report, Seen
 
 
 def state(generation: int = 5, epoch: str = "e1", server: str = "a", members: tuple[str, ...] = ("a",)) -> ClusterState:
@@ -120,3 +120,17 @@ def test_a_file_that_only_nests_is_refused_and_does_not_end_the_program(case: st
     with pytest.raises(ValueError, match="is not YAML"):
         read_cluster(DEEP[case])
     assert isinstance(read_report("a", DEEP[case]), Condition)
+
+
+def test_without_a_copy_a_rewound_state_is_known_by_the_reports() -> None:
+    """Found by the simulation (seed 6374): a server that lost its disk followed a decision from before what is live."""
+    reports = [
+        Report(server=name, instance=name, program="1", seen=Seen(config="c", epoch="e1", generation=generation))
+        for name, generation in (("a", 7), ("b", 5))
+    ]
+    seen = seen_by(reports)
+    found = follow(write_yaml(state(6)), "tip", None, server="a", epoch="fresh", accepted=False, seen=seen)
+    assert (found.cluster, found.based_on) == (None, "tip")
+    assert found.notice is not None and "rewound to generation 6: the reports speak of 7" in found.notice
+    for fine in (state(7), state(2, epoch="e2")):
+        assert follow(write_yaml(fine), "tip", None, server="a", epoch="fresh", accepted=False, seen=seen).cluster == fine

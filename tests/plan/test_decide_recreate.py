@@ -177,6 +177,21 @@ def test_a_service_that_moves_starts_at_its_new_place_before_the_old_one_ends() 
     assert told.slots("live") == ["b primary x1"]
 
 
+def test_a_server_that_leaves_the_inventory_at_its_turn_is_not_waited_for() -> None:
+    """Found by the simulation (seed 5791): nobody carries it out there, and the rollout waited for ever, without a word."""
+    told = story(service(recreate=True, servers=("b",)).model_copy(update={"pinned": False}), servers=AB)
+    newer = service(digest="x2", recreate=True, servers=("b",)).model_copy(update={"pinned": False})
+    told.commit(newer, revision=2).decide()
+    told.obey()
+    told.decide()
+    assert told.phase() == "replacing"
+    told.want = desired(newer.model_copy(update={"servers": ("a",)}), revision=3, servers=("a",))
+    told.decide()
+    assert told.phase() == "aborted"
+    told.settle()
+    assert "b, which is out of the inventory" in (told.state().held or "")
+
+
 def test_data_on_a_server_out_of_the_inventory_stalls_by_name() -> None:
     """Nobody there answers: without a word the rollout would run into its deadline again and again."""
     told = story(service(recreate=True, servers=("b",)).model_copy(update={"pinned": False}), servers=AB)

@@ -272,6 +272,22 @@ def test_abort_local_leaves_the_failing_server_on_the_old_version_and_the_others
     assert (told.state().held or "").startswith("b: switched, then exited with code 1")
 
 
+def test_a_new_attempt_runs_the_bytes_that_a_stopped_line_left_elsewhere() -> None:
+    """Found by the simulation (seed 7324): the tag had moved in between, and one version had two contents."""
+    told = soaking("a", LOCAL)
+    forward(told)
+    bytes_of_first = told.state().rollout.image  # type: ignore[union-attr]
+    told.obey("starting")
+    told.elapsed = {facts.staging("shop/prod/web", told.state().rollout): 601.0}  # type: ignore[arg-type]
+    told.decide()
+    told.settle()
+    assert (told.slots("live"), told.phase()) == (["a secondary x2", "b primary x1", "c primary x1"], "aborted")
+    told.elapsed = {facts.aborted("shop/prod/web", told.state().rollout): 10.0}  # type: ignore[arg-type]
+    told.decide()
+    assert told.slots("staged") == ["b secondary x2"]
+    assert told.state().rollout.image == bytes_of_first is not None  # type: ignore[union-attr]
+
+
 def test_what_a_stopped_line_left_elsewhere_stays_known_in_the_next_rollout() -> None:
     told = soaking("b", LOCAL)
     crash(told, "b")

@@ -228,6 +228,17 @@ def test_a_server_that_has_other_bytes_starts_anew() -> None:
     assert (start.replaces, start.application.image) == ((old,), FIRST)
 
 
+@pytest.mark.parametrize("identity", [None, "sha256:other"])
+def test_a_failure_with_bytes_that_are_not_known_to_be_the_recorded_ones_is_no_failure_of_those(identity: str | None) -> None:
+    """Found by the simulation (seed 8046): after a power cut it neither voted nor prepared the image, for ever."""
+    there = running()
+    box = pin(there, FIRST, identity)
+    there.stop("shop_prod_web_secondary")
+    there.overrides["gates"] = {box: Gate(state="failed", error="exited with code 255")}
+    (action,) = there.plan()
+    assert isinstance(action, PrepareImage if identity is None else StartInstance)
+
+
 @pytest.mark.parametrize(("identity", "phase"), [(None, "preparing"), ("sha256:other", "preparing"), ("own", "ready")])
 def test_a_server_votes_only_for_the_recorded_bytes(identity: str | None, phase: str) -> None:
     there = running()

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from reconciler.engine.carrying import FIRST_DELAY, MOST_DELAY
 from reconciler.engine.executor import steps
-from reconciler.engine.following import Copy, Followed, choose
+from reconciler.engine.following import Copy, Followed, choose, seen_by
 from reconciler.engine.publishing import RIDE_SECONDS
 from reconciler.engine.refusals import Refusals
 from reconciler.engine.standing import check_name, may_decide, sole
@@ -241,7 +241,8 @@ class Daemon:
         known = own.comes_from if own is not None else None
         lacks = known if known is not None and view.oid and not world.remote.descends(view.oid, known) else None
         epoch = f"epoch{world.epochs + 1}"
-        followed = world.rules.choose(self.known, damage, view.oid, own, server=self.name, epoch=epoch, lacks=lacks)
+        seen = seen_by([*view.reports.values(), *([self.report] if self.report is not None else [])])
+        followed = world.rules.choose(self.known, damage, view.oid, own, server=self.name, epoch=epoch, lacks=lacks, seen=seen)
         if followed.notice is not None and followed.cluster is not None:
             world.epochs += 1
             world.say(self, followed.notice)
@@ -283,7 +284,7 @@ class Daemon:
                 world.epochs += 1
             world.say(self, f"g{decision.cluster.generation}: " + " | ".join(decision.reasons))
             own = self.disk.own
-            based_on = own.based_on if own is not None else None
+            based_on = own.based_on if own is not None else self.view.oid
             if not alone:
                 self.proposal = (decision.cluster, based_on, own.lost if own is not None else None)
                 world.invariants.proposed(self, cluster, decision)
