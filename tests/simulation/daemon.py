@@ -50,7 +50,7 @@ from reconciler.plan.reporting import report as make_report
 from reconciler.plan.wanted import wanted
 from reconciler.render.nginx import Rendered, render
 from tests.simulation.boxes import Boxes
-from tests.simulation.remote import CLUSTER, Content, Update
+from tests.simulation.remote import CLUSTER, Content, Pushed, Update
 from tests.simulation.trace import Pass
 from tests.simulation.versions import healthy_after, index_of
 
@@ -564,11 +564,11 @@ class Daemon:
         outcome = event.push if world.now >= self.cut_until else "lost"
         if outcome == "slow":
             world.remote.flying.append((world.now + event.seconds, tuple(updates)))
-        rejected = world.remote.push(updates) if outcome in ("lands", "unheard") else {}
+        pushed = world.remote.push(updates) if outcome in ("lands", "unheard") else Pushed()
         world.pushed(self, updates, outcome)
         yield "pushed"
         if outcome == "lands":
-            self._landed(updates, rejected)
+            self._landed(updates, pushed)
 
     def _worth_a_push(self, cluster: ClusterState, report: Report) -> bool:
         """What others wait for goes at once, what people want to know a while later, the rest with the next push."""
@@ -579,12 +579,12 @@ class Daemon:
         rested = self.unsaid is not None and self.clock() - self.unsaid >= RIDE_SECONDS
         return rested or awaited(cluster, self.told, report) or resolves(cluster, self.told, report)
 
-    def _landed(self, updates: list[Update], rejected: Mapping[str, str | None]) -> None:
+    def _landed(self, updates: list[Update], pushed: Pushed) -> None:
         assert self.view is not None
         view, oids = self.view, dict(self.view.oids)
         reports, cluster, oid = dict(view.reports), view.cluster, view.oid
         for update in updates:
-            if update.ref in rejected:
+            if update.ref not in pushed.landed:
                 continue
             if isinstance(update.content, Report):
                 self.told, self.spoken, self.unsaid = update.content, True, None
@@ -596,7 +596,7 @@ class Daemon:
                 self.proposal = None
         # As the clone does: what has landed is what the last fetch left.
         self.view = self.disk.view = View(view.head, cluster, oid, reports, oids)
-        if rejected:
+        if pushed.rejected:
             self.proposal = None
 
 

@@ -23,6 +23,14 @@ class Update:
     lost: str | None = None
 
 
+@dataclass(frozen=True)
+class Pushed:
+    """What became of each ref: it landed, or it was rejected (its tip); in neither when an older view was all that answered."""
+
+    landed: frozenset[str] = frozenset()
+    rejected: Mapping[str, str | None] = field(default_factory=dict)
+
+
 @dataclass
 class Remote:
     """Refs and commits. `atomic`: whether a push compares before it swaps (a wrong rule of the mutations may not)."""
@@ -39,19 +47,24 @@ class Remote:
         self.count += 1
         return f"o{self.count}"
 
-    def push(self, updates: Sequence[Update]) -> Mapping[str, str | None]:
-        """Apply what applies. Returns, for each rejected ref, its tip."""
-        rejected = {}
+    def push(self, updates: Sequence[Update]) -> Pushed:
+        """Apply what applies."""
+        rejected: dict[str, str | None] = {}
+        landed = set()
         for update in updates:
-            if self.compares and self.refs.get(update.ref) != update.parent:
-                if not self.contains(update.ref, update.oid):
-                    rejected[update.ref] = self.refs.get(update.ref)
+            tip = self.refs.get(update.ref)
+            if self.compares and tip != update.parent:
+                if self.contains(update.ref, update.oid):
+                    landed.add(update.ref)
+                elif tip is None or update.parent is None or not self.descends(update.parent, tip):
+                    rejected[update.ref] = tip
                 continue
+            landed.add(update.ref)
             parents = tuple(each for each in (update.parent, update.lost) if each is not None)
             self.commits[update.oid] = (parents, update.content)
             self.refs[update.ref] = update.oid
             self.pushes += 1
-        return rejected
+        return Pushed(frozenset(landed), rejected)
 
     def contains(self, ref: str, oid: str) -> bool:
         """Whether a commit is in a branch's history."""
