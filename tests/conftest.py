@@ -8,7 +8,10 @@ from pathlib import Path
 
 import pytest
 from hypothesis import settings
+from xdist.remote import Producer
 
+from tests import lanes
+from tests.lanes import Lanes
 from tests.remote import Remote
 from tests.waiting import eventually as _eventually
 
@@ -31,7 +34,14 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
         terminalreporter.section(notice)
 
 
+@pytest.hookimpl(optionalhook=True, tryfirst=True)  # before the one that xdist chooses itself
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Lanes:
+    """With several workers (`-n`): what shares something of the machine stays on one of them."""
+    return Lanes(config, log)
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    lanes.check(items)
     if not config.getoption(WITHOUT_DOCKER):
         return
     left_out = [item for item in items if item.get_closest_marker("docker")]

@@ -27,7 +27,8 @@ def test_that_does_not():
 
 def run_pytest(directory: Path, *options: str) -> subprocess.CompletedProcess[str]:
     """Runs one test that needs Docker and one that does not, with an Engine address at which nothing answers."""
-    (directory / "test_two.py").write_text(NEEDS_DOCKER)
+    (directory / "tests/integration").mkdir(parents=True)
+    (directory / "tests/integration/test_two.py").write_text(NEEDS_DOCKER)
     (directory / "conftest.py").write_text("pytest_plugins = ['tests.conftest']\n")
     (directory / "pytest.ini").write_text("[pytest]\nmarkers = docker: needs Docker\n")
     environment = {**os.environ, "DOCKER_HOST": f"unix://{directory}/none.sock", "PYTHONPATH": str(ROOT)}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from reconciler.engine.reports import read_reports
 from reconciler.engine.requests import read_copy
 from reconciler.engine.settings import Settings
 from reconciler.engine.wiring import git_settings
-from reconciler.errors import Invalid, Problem, ReconcilerError, Transient
+from reconciler.errors import Invalid, Problem, ReconcilerError, Stalled, Transient
 from reconciler.model.cluster import ClusterState
 from reconciler.model.desired import Revision
 from reconciler.model.printable import printable
@@ -78,11 +78,12 @@ def local(settings: Settings, cluster: ClusterState | None) -> Reading:
     """What this server's state directory has. Nothing in it is changed, so a daemon may run meanwhile."""
     clone = settings.state_dir / "repo.git"
     reader = GitReader(clone, GitSettings(url="/")) if clone.is_dir() else None
-    raw = {}
-    for name in cluster.members if cluster is not None and reader is not None else ():
-        data = _file(reader, f"status/{name}", "report.yaml")
-        if data is not None:
-            raw[name] = data
+    raw: dict[str, bytes | ReconcilerError] = {}
+    for name in cluster.members if cluster is not None else ():
+        with suppress(Transient):  # a clone that is damaged, or being made
+            data = _file(reader, f"status/{name}", "report.yaml") if reader is not None else None
+            if data is not None:
+                raw[name] = data
     reports, unreadable = read_reports(raw, "")
     return Reading(f"the state directory {settings.state_dir}", cluster, reports, unreadable, clone / "objects", reader)
 
@@ -92,9 +93,9 @@ def remote(settings: Settings) -> Iterator[Reading]:
     """What the repository has, through a clone that is gone afterwards. Raises Transient."""
     with cloned(settings) as git:
         refs = git.fetch()
-        raw = {}
+        raw: dict[str, bytes | ReconcilerError] = {}
         for name in refs.status:
-            data = git.read_file(f"status/{name}", "report.yaml") if name != "cluster" else None
+            data = _file(git, f"status/{name}", "report.yaml") if name != "cluster" else None
             if data is not None:
                 raw[name] = data
         try:
@@ -138,8 +139,9 @@ def service_of(services: Iterable[str], asked: str | None) -> str | None:
     raise Invalid([Problem(printable(asked), 0, 0, f"{what}; expected project/env/service, one of: {names}")])
 
 
-def _file(reader: GitReader | None, ref: str, path: str) -> bytes | None:
+def _file(reader: GitReader, ref: str, path: str) -> bytes | Stalled | None:
+    """A file; what says so when it is too large; None when there is none. Raises Transient."""
     try:
-        return reader.read_file(ref, path) if reader is not None else None
-    except ReconcilerError:
-        return None
+        return reader.read_file(ref, path)
+    except Stalled as error:
+        return error

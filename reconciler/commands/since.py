@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 from reconciler.effects.git_reader import GitReader
-from reconciler.engine.following import parse
+from reconciler.engine.documents import parse
 from reconciler.errors import ReconcilerError
 from reconciler.model.cluster import ClusterState
 from reconciler.model.overview import Decided, Moment, Since

@@ -64,17 +64,18 @@ class Lifecycle:
                 raise _start_failure(identity, error) from error
             except docker.errors.APIError as error:
                 failure = _start_failure(identity, error)
-                if _half_started(failure) and self._never_ran(identity):
+                if _half_started(failure) and (whole := self._never_ran(identity)) is not None:
                     # What never ran loses nothing by being made anew.
-                    end_processes(identity)
-                    self.remove(identity)
+                    end_processes(whole)
+                    self.remove(whole)
                     raise Transient(f"{failure}; it is made anew") from error
                 raise failure from error
         self._listing.invalidate(identity)
 
-    def _never_ran(self, identity: str) -> bool:
+    def _never_ran(self, identity: str) -> str | None:
+        """The whole id of a container that was never started; None for any other. `identity` may be a name."""
         found = self.inspect(identity)
-        return found is not None and found["State"].get("Status") == "created"
+        return str(found["Id"]) if found is not None and found["State"].get("Status") == "created" else None
 
     def unpause(self, identity: str) -> None:
         """Let a frozen container go on; nothing happens when it is not frozen or gone."""

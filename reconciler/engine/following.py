@@ -9,15 +9,20 @@ from functools import lru_cache
 import yaml
 from pydantic import ValidationError
 
+from reconciler.engine.documents import Unreadable, parse
 from reconciler.errors import Stalled
 from reconciler.model.cluster import SCHEMA, ClusterState, Decider
 from reconciler.model.report import Report
 
-_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-_NESTING_MOST = 200
-
 SUPERSEDED_MOST = 8
 """Epochs that a cluster state remembers to have replaced."""
+
+
+class _Plain(yaml.SafeDumper):
+    """Without aliases, which are refused when it is read."""
+
+    def ignore_aliases(self, data: object) -> bool:
+        return True
 
 
 @dataclass(frozen=True)
@@ -53,22 +58,6 @@ class Followed:
         return Copy(self.cluster, self.based_on, self.reasons, self.lost) if self.cluster is not None else None
 
 
-def parse(data: bytes) -> object:
-    """The document of a status file. Raises yaml.YAMLError, or ValueError for a date that is none.
-
-    By libyaml where PyYAML has it: ten times as fast. But there, nesting is the C stack's, and anybody can push a file of nothing
-    but brackets: what could nest deeply is looked through before, as events, which nest nowhere.
-    """
-    longest = max(map(len, data.splitlines()), default=0)
-    if data.count(b"[") + data.count(b"{") > _NESTING_MOST or longest > _NESTING_MOST:
-        depth = 0
-        for event in yaml.parse(data, Loader=_LOADER):
-            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
-            if depth > _NESTING_MOST:
-                raise yaml.YAMLError(f"nested more than {_NESTING_MOST} levels deep")
-    return yaml.load(data, Loader=_LOADER)  # a safe one either way
-
-
 @lru_cache(maxsize=8)
 def read_cluster(data: bytes | None) -> ClusterState | None:
     """Parse the shared file. None when it is not there. Raises ValueError on garbage, Stalled on a newer schema."""
@@ -76,8 +65,8 @@ def read_cluster(data: bytes | None) -> ClusterState | None:
         return None
     try:
         document = parse(data)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:  # also dates that are none, and nesting without end
-        raise ValueError("status/cluster is not YAML") from error
+    except Unreadable as error:
+        raise ValueError(f"status/cluster {error}") from error
     if not isinstance(document, dict):
         raise ValueError("status/cluster does not hold a cluster state")
     schema = document.get("schema")
@@ -94,7 +83,7 @@ def read_cluster(data: bytes | None) -> ClusterState | None:
 def write_yaml(model: object) -> bytes:
     """A model as the YAML text of a status file, keys in the models' order."""
     document = model.model_dump(mode="json", by_alias=True, exclude_none=True)  # type: ignore[attr-defined]
-    return yaml.safe_dump(document, sort_keys=False, width=160, allow_unicode=True).encode()
+    return yaml.dump(document, Dumper=_Plain, sort_keys=False, width=160, allow_unicode=True).encode()
 
 
 def follow(

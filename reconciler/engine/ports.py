@@ -8,7 +8,7 @@ from typing import Protocol
 
 from reconciler.effects.probes import Target
 from reconciler.effects.pulses import Backend
-from reconciler.errors import ReconcilerError
+from reconciler.errors import ReconcilerError, Stalled
 from reconciler.model.container import ContainerPlan
 from reconciler.model.desired import Build, Revision
 from reconciler.model.effect import SwitchTarget
@@ -113,13 +113,16 @@ class ClockPort(Protocol):
 
 @dataclass(frozen=True)
 class Snapshot:
-    """What the last poll brought. `reports` and `cluster` are raw; `files` are those of every revision asked for."""
+    """What the last poll brought. `reports` and `cluster` are raw; `files` are those of every revision asked for.
+
+    A report that is too large to be read is there as what says so; a shared file that is, as an empty one.
+    """
 
     revision: Revision
     files: Mapping[str, Files]
     cluster: bytes | None
     cluster_oid: str | None
-    reports: Mapping[str, bytes]
+    reports: Mapping[str, bytes | Stalled]
     report_oids: Mapping[str, str]
     rewritten: str | None = None  # the tip before, if the new one does not descend from it
     behind: bool = False  # the tip is older than the revision that the cluster state follows

@@ -125,7 +125,7 @@ class Publisher:
         self._tip = snapshot.cluster_oid
         self._report_parent = snapshot.report_oids.get(self._server)
         raw = snapshot.reports.get(self._server)
-        found = read_report(self._server, raw) if raw is not None else None
+        found = read_report(self._server, raw) if isinstance(raw, bytes) else None
         self._report = found if isinstance(found, Report) else None
         try:
             self._cluster = read_cluster(snapshot.cluster)

@@ -9,6 +9,7 @@ from reconciler.engine.requests import wishes
 from reconciler.engine.texts import Texts
 from reconciler.engine.times import Times
 from reconciler.engine.world import Options, World
+from reconciler.errors import ReconcilerError
 from reconciler.model.cluster import ClusterState
 from reconciler.model.desired import Desired
 from reconciler.model.observed import Elapsed, Observed
@@ -47,7 +48,7 @@ class Reporter:
         """Everybody's last report by server, this server's own as it is now."""
         return {**self._told, **({self._server: self._own} if self._own is not None else {})}
 
-    def polled(self, raw: Mapping[str, bytes]) -> None:
+    def polled(self, raw: Mapping[str, bytes | ReconcilerError]) -> None:
         """Read the reports that a poll brought. What cannot be read is told in this server's own report."""
         self._told, problems = read_reports(raw, self._server)
         self._notices = {condition.message: condition for condition in problems}

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import lru_cache
 
-import yaml
 from pydantic import ValidationError
 
-from reconciler.engine.following import parse
+from reconciler.engine.documents import Unreadable, parse
+from reconciler.errors import ReconcilerError
 from reconciler.model.report import Condition, Report
 
 SCHEMA = 1
@@ -21,8 +21,8 @@ def read_report(server: str, data: bytes) -> Report | Condition:
     """One report, or what is wrong with it. A report that cannot be read blocks like a lost one: it excuses nobody."""
     try:
         document = parse(data)
-    except (yaml.YAMLError, ValueError, RecursionError):  # also dates that are none, and nesting without end
-        return _unreadable(server, "it is not YAML")
+    except Unreadable as error:
+        return _unreadable(server, f"it {error}")
     if not isinstance(document, dict):
         return _unreadable(server, "it does not hold a report")
     schema = document.get("schema")
@@ -37,11 +37,11 @@ def read_report(server: str, data: bytes) -> Report | Condition:
     return report
 
 
-def read_reports(raw: Mapping[str, bytes], own: str) -> tuple[Mapping[str, Report], tuple[Condition, ...]]:
+def read_reports(raw: Mapping[str, bytes | ReconcilerError], own: str) -> tuple[Mapping[str, Report], tuple[Condition, ...]]:
     """All of them, and conditions for those that cannot be read. This server's own unreadable one is simply written anew."""
     reports, problems = {}, []
     for server, data in sorted(raw.items()):
-        found = read_report(server, data)
+        found = read_report(server, data) if isinstance(data, bytes) else _unreadable(server, str(data))
         if isinstance(found, Report):
             reports[server] = found
         elif server != own:

@@ -10,7 +10,7 @@ from typing import Protocol
 from reconciler.engine.compaction import compact
 from reconciler.engine.lineage import lacks
 from reconciler.engine.ports import Publication, Published, Snapshot
-from reconciler.errors import ReconcilerError, Transient
+from reconciler.errors import ReconcilerError, Stalled, Transient
 from reconciler.model.desired import Build, Revision
 from reconciler.model.revision import CommitInfo, Landed, PushResult, Refs, RefUpdate, Rejected, TreeEntry
 from reconciler.model.source import Files, SourceFile
@@ -123,11 +123,12 @@ class Repository:
         tip = self._git.commit_info(refs.config)
         cluster_oid = status.get(CLUSTER)
         reports = {name: oid for name, oid in status.items() if name != CLUSTER}
-        found = {name: self._git.read_file(oid, "report.yaml") for name, oid in reports.items()}
+        found = {name: self._status_file(oid, "report.yaml") for name, oid in reports.items()}
+        shared = self._status_file(cluster_oid, "cluster.yaml") if cluster_oid else None
         return Snapshot(
             revision=Revision(sha=refs.config, subject=tip.subject),
             files=dict(self._files),
-            cluster=self._git.read_file(cluster_oid, "cluster.yaml") or b"" if cluster_oid else None,
+            cluster=None if not cluster_oid else shared if isinstance(shared, bytes) else b"",
             cluster_oid=cluster_oid,
             reports={name: data for name, data in found.items() if data is not None},
             report_oids=reports,
@@ -135,6 +136,13 @@ class Repository:
             behind=self._behind(refs.config, followed),
             lacks=decision if decision and cluster_oid and lacks(self._git, cluster_oid, decision) else None,
         )
+
+    def _status_file(self, oid: str, path: str) -> bytes | Stalled | None:
+        """One that is too large is its branch's trouble, and no reason to follow nothing else."""
+        try:
+            return self._git.read_file(oid, path)
+        except Stalled as error:
+            return error
 
     def _behind(self, tip: str, followed: str | None) -> bool:
         """Whether the tip is older than what is followed, as a lagging replica of the Git host shows it."""

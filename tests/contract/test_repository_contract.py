@@ -9,7 +9,7 @@ import pytest
 
 from reconciler.engine.ports import Publication, Snapshot
 from reconciler.engine.repository import Repository
-from reconciler.errors import Transient
+from reconciler.errors import Stalled, Transient
 from reconciler.model.desired import Build
 from tests.contract.git_beds import FakeBed, GitBed, RealBed
 from tests.effects.git_remotes import CONFIG
@@ -240,3 +240,16 @@ def test_a_build_context_is_read_from_the_clone(bed: GitBed, a: Repository) -> N
     build = Build(context="projects/shop", dockerfile="Dockerfile", tree="0" * 64, files=entries)
     bed.away()
     assert a.context(build) == {"Dockerfile": (0o100644, b"FROM x\n"), "app.py": (0o100644, b"pass\n")}
+
+
+def test_a_status_file_that_is_too_large_is_the_trouble_of_its_branch_alone(bed: GitBed, a: Repository) -> None:
+    tip = bed.commit(OTHER, "config")
+    huge = b"x" * (4 * 1024 * 1024 + 1)
+    bed.commit({"report.yaml": huge}, "b: x", branch="status/b")
+    bed.commit({"report.yaml": b"server: c"}, "c: x", branch="status/c")
+    bed.commit({"cluster.yaml": huge}, "decides", branch="status/cluster")
+    snapshot = polled(a)
+    assert snapshot.revision.sha == tip and snapshot.reports["c"] == b"server: c"
+    refused = snapshot.reports["b"]
+    assert isinstance(refused, Stalled) and "4194305 bytes" in str(refused)
+    assert snapshot.cluster == b"" and snapshot.cluster_oid is not None, "there is one, and it is no cluster state"

@@ -117,7 +117,7 @@ DEEP = {
 
 @pytest.mark.parametrize("case", DEEP)
 def test_a_file_that_only_nests_is_refused_and_does_not_end_the_program(case: str) -> None:
-    with pytest.raises(ValueError, match="is not YAML"):
+    with pytest.raises(ValueError, match=r"is not YAML|is nested more than 200 levels deep"):
         read_cluster(DEEP[case])
     assert isinstance(read_report("a", DEEP[case]), Condition)
 

@@ -379,15 +379,16 @@ def test_a_call_that_hangs_later_ends_in_its_time(rig: Rig, tmp_path: Path) -> N
         assert through.containers()[0] == ()
 
 
+@pytest.mark.parametrize("by", ["its id", "its name"])
 @pytest.mark.parametrize("words", ["task {}: already exists", "id already in use"])
-def test_what_a_docker_that_ended_half_started_is_removed_to_be_made_anew(rig: Rig, tmp_path: Path, words: str) -> None:
+def test_what_a_docker_that_ended_half_started_is_removed_to_be_made_anew(rig: Rig, tmp_path: Path, words: str, by: str) -> None:
     """FAULTS 8, 14: containerd knows the task, Docker does not, and every start fails in the same way."""
     identity = rig.docker.create(rig.plan())
     with Relay(tmp_path / "relay.sock") as relay:
         through = Docker(relay.url, rig.scope.server)
         relay.refused_starts.append(words.format(identity))
         with pytest.raises(Transient, match="it is made anew"):
-            through.start(identity)
+            through.start(identity if by == "its id" else rig.plan().name)
         assert rig.docker.containers()[0] == ()
         again = through.create(rig.plan())
         assert again != identity
