@@ -17,7 +17,7 @@ from reconciler.engine.publishing import PUSH_JOB, Publisher
 from reconciler.engine.reporting import Reporter
 from reconciler.engine.standing import check_name
 from reconciler.engine.texts import Texts
-from reconciler.engine.turns import fast_poll
+from reconciler.engine.turns import Pace, fast_poll
 from reconciler.engine.upkeep import Upkeep
 from reconciler.engine.waits import awaits_others, due
 from reconciler.engine.world import Options, Outcome, World
@@ -38,17 +38,17 @@ class Cycle:
     """The engine's memory between passes. One thread calls it."""
 
     def __init__(self, world: World, site: Site, options: Options) -> None:
-        server, texts = site.server, Texts()
+        server, texts, self._pace = site.server, Texts(), Pace()
         self._world = world
         self._options = options
         self._name = server
         self._configuration = Configuration(server, options.policy, refuse_rewrite=options.refuse_rewrite)
-        self._polling = Polling(world.git, world.jobs)
-        self._publisher = Publisher(world, server, options.pushes_per_minute, GIT_LANE)
+        self._polling = Polling(world.git, world.jobs, world.clock, self._pace)
+        self._publisher = Publisher(world, server, options.pushes_per_minute, GIT_LANE, self._pace)
         self._own = OwnCopy(world.journal, options.say)
         self._reporter = Reporter(world, server, options, texts)
         self._server = OwnServer(world, site, options, texts, self._reporter)
-        self._deciding = Deciding(world, server, options, self._own, self._reporter, self._publisher)
+        self._deciding = Deciding(world, server, options, self._own, self._reporter, self._publisher, self._pace)
         self._upkeep = Upkeep(world, server, options.compact_after, options.say)
         self.passes = 0
         self.desired: Desired | None = None
@@ -125,6 +125,8 @@ class Cycle:
         if not self._publisher.spoken:
             check_name(self._name, self._options.identity, self._reporter.told, observed)
         decided = self._decide(desired, observed)
+        if self._deciding.looks:
+            self.poll()
         desired = self.desired  # deciding may have needed other revisions' specs
         cluster = self.cluster
         if cluster is None:
@@ -164,7 +166,7 @@ class Cycle:
     def _take_in(self, snapshot: Snapshot | None) -> None:
         if snapshot is None:
             return
-        self._deciding.polled()
+        self._deciding.polled(self._polling.shown)
         self._configuration.take(snapshot)
         self._reporter.polled(snapshot.reports)
         self._publisher.polled(snapshot)
@@ -201,7 +203,7 @@ class Cycle:
     def _decide(self, desired: Desired, observed: Observed) -> bool:
         """Report and decide until nothing changes; True when there is a new decision to follow."""
         decided = False
-        self._deciding.turn_in = None
+        self._deciding.begin()
         for _ in range(DECISIONS_MOST):
             cluster = self.cluster
             troubles = (*self._server.conditions(), *self._configuration.conditions())
@@ -219,7 +221,7 @@ class Cycle:
     def _publish(self, flush: bool) -> None:
         report = self.report
         if self._options.status and report is not None:
-            value = worth(self._name, self.cluster, self._publisher.told, report)
+            value = worth(self._name, self.cluster, self._publisher.told, report, self._pace)
             self._publisher.publish(self._own.now, report, self.desired, value, flush=flush)
 
     def _nothing_to_follow(self, desired: Desired) -> Outcome:

@@ -6,39 +6,49 @@ from reconciler.engine.copies import OwnCopy
 from reconciler.engine.publishing import Publisher
 from reconciler.engine.reporting import Reporter
 from reconciler.engine.standing import may_decide, sole
-from reconciler.engine.turns import Turns, rank, stagger
+from reconciler.engine.turns import GATHER_SECONDS, Pace, Turns, rank
 from reconciler.engine.world import Options, World
 from reconciler.model.cluster import ClusterState, Decider
 from reconciler.model.desired import Desired
 from reconciler.model.observed import Elapsed
-from reconciler.plan.awaited import awaited, gathers, only_words
+from reconciler.plan.awaited import awaited, gathers, only_images, only_words
 from reconciler.plan.decide import decide
 from reconciler.plan.rebuild import unsettled
 
 WORDS_SECONDS = 30.0
+LOOKS_SECONDS = 1.0
 
 
 class Deciding:
     """A sole member follows its decision at once; among several it counts once its push has landed, so they take turns.
 
     turn_in: seconds until this server may propose what there is to decide; None when there is nothing that waits for its turn.
+    looks: its turn has come, and a poll has to show first that nobody else has decided meanwhile.
     """
 
-    def __init__(self, world: World, server: str, options: Options, own: OwnCopy, reporter: Reporter, publisher: Publisher) -> None:
-        self._clock = world.clock
+    def __init__(
+        self, world: World, server: str, options: Options, own: OwnCopy, reporter: Reporter, publisher: Publisher, pace: Pace
+    ) -> None:
         self._server = server
         self._options = options
         self._own = own
         self._reporter = reporter
         self._publisher = publisher
-        self._turns = Turns(world.clock)
-        self._words_since: float | None = None
+        self._pace = pace
+        self._turns = Turns(world.clock, pace)
+        self._asked = 0.0
         self._overtaken = False
         self.turn_in: float | None = None
+        self.looks = False
 
-    def polled(self) -> None:
-        """A poll has shown the remote's tip."""
+    def polled(self, asked: float) -> None:
+        """A poll that was asked for then has shown the remote's tip."""
         self._overtaken = False
+        self._asked = asked
+
+    def begin(self) -> None:
+        """A pass begins."""
+        self.turn_in, self.looks = None, False
 
     def overtaken(self) -> None:
         """Another one's decision has landed first: nothing is decided on the old tip again, until a poll shows the new one."""
@@ -65,7 +75,6 @@ class Deciding:
             fresh_epoch=self._options.epoch(),
         )
         if cluster is not None and decision.cluster == cluster:
-            self._words_since = None
             self._turns.nothing()
             return False
         if self._options.status and not sole(self._server, self._own.now):
@@ -82,22 +91,22 @@ class Deciding:
         report = self._reporter.own
         members = cluster.members if cluster is not None else tuple(desired.servers)
         place = rank(self._server, members, cluster.decided_by.server if cluster is not None else None)
-        if cluster is not None and self._mere_words(cluster, decided, place):
-            return False
-        news = cluster is not None and report is not None and awaited(cluster, self._publisher.told, report)
-        gathering = cluster is not None and cluster.config == decided.config and gathers(cluster, decided)
-        wait = self._turns.wait(self._own.tip, rank=0 if news else place, members=len(members), gathering=gathering)
-        self.turn_in = wait if wait > 0 else None
-        return wait <= 0
+        rests, news = 0.0, False
+        if cluster is not None:
+            rests = self._rests(cluster, decided)
+            bare = only_words(cluster, decided) or only_images(cluster, decided)
+            news = not bare and report is not None and awaited(cluster, self._publisher.told, report)
+        wait = self._turns.wait(self._own.tip, rank=0 if news else place, members=len(members), rests=rests, asked=self._asked)
+        if wait is None and not news:
+            self.looks = True
+        pushes = self._publisher.pushing  # what came of it has to be known first
+        self.turn_in = LOOKS_SECONDS if self.looks or pushes else wait or None
+        return not self.looks and not pushes and not wait
 
-    def _mere_words(self, cluster: ClusterState, decided: ClusterState, place: int) -> bool:
-        """A decision that only says what is waited for is worth a push once the wait has lasted for a while."""
-        if not only_words(cluster, decided):
-            self._words_since = None
-            return False
-        now = self._clock.monotonic()
-        self._words_since = now if self._words_since is None else self._words_since
-        if now - self._words_since < WORDS_SECONDS + stagger(place, len(cluster.members)):
-            return True
-        self._words_since = None
-        return False
+    def _rests(self, cluster: ClusterState, decided: ClusterState) -> float:
+        """Seconds for which a decision is kept back: more that it could take with it may be about to come."""
+        if only_words(cluster, decided):
+            return WORDS_SECONDS
+        if only_images(cluster, decided):
+            return self._pace.hearing(len(cluster.members))
+        return GATHER_SECONDS if cluster.config == decided.config and gathers(cluster, decided) else 0.0

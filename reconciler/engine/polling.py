@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from reconciler.engine.ports import GitPort, JobsPort, Snapshot
+from reconciler.engine.ports import ClockPort, GitPort, JobsPort, Snapshot
+from reconciler.engine.turns import Pace
 from reconciler.errors import ReconcilerError
 
 POLL_JOB = "poll"
@@ -13,9 +14,14 @@ GIT_LANE = "git"
 class Polling:
     """`snapshot`: the last one, None before the first; `error`: why the last poll did not bring what the remote has now."""
 
-    def __init__(self, git: GitPort, jobs: JobsPort) -> None:
+    def __init__(self, git: GitPort, jobs: JobsPort, clock: ClockPort, pace: Pace) -> None:
         self._git = git
         self._jobs = jobs
+        self._clock = clock
+        self._pace = pace
+        self._asked_at = 0.0
+        self.shown = 0.0
+        """When the poll that the snapshot is from was asked for, on this machine's clock."""
         self._asked: frozenset[str] = frozenset()
         self.sought: frozenset[str] = frozenset()
         """Revisions whose files the last poll was asked for: what is not there now is not on the remote."""
@@ -29,7 +35,7 @@ class Polling:
         """
         asked = self._jobs.submit(POLL_JOB, lambda: self._git.poll(needed, followed, decision), lane=GIT_LANE)
         if asked:
-            self._asked = needed
+            self._asked, self._asked_at = needed, self._clock.monotonic()
         return asked
 
     def recall(self, needed: frozenset[str], followed: str | None) -> None:
@@ -46,6 +52,8 @@ class Polling:
             raise result
         assert isinstance(result, Snapshot)
         self.error = result.error
+        self.shown = self._asked_at
+        self._pace.polled(self._clock.monotonic() - self._asked_at)
         return self._took(result)
 
     def recalled(self, result: object) -> Snapshot | None:

@@ -9,6 +9,7 @@ from reconciler.engine.following import Copy, read_cluster, write_yaml
 from reconciler.engine.ports import ClockPort, GitPort, JobsPort, Publication, Published, Snapshot
 from reconciler.engine.pushes import Pushes
 from reconciler.engine.reports import read_report
+from reconciler.engine.turns import Pace
 from reconciler.engine.worth import Worth
 from reconciler.errors import ReconcilerError, Transient
 from reconciler.model.cluster import ClusterState
@@ -58,11 +59,13 @@ class PushOutcome:
 class Publisher:
     """Knows what the remote has, as far as this server can know it."""
 
-    def __init__(self, world: _World, server: str, per_minute: int, lane: str) -> None:
+    def __init__(self, world: _World, server: str, per_minute: int, lane: str, pace: Pace) -> None:
         self._world = world
         self._server = server
         self._lane = lane
         self._pushes = Pushes(world.clock, per_minute)
+        self._pace = pace
+        self._sent_at = 0.0
         self._cluster: ClusterState | None = None
         self._report: Report | None = None
         self._report_parent: str | None = None
@@ -79,6 +82,11 @@ class Publisher:
     def proposing(self) -> bool:
         """A decision is on its way; nothing is decided until it has landed or was overtaken."""
         return self._proposal is not None
+
+    @property
+    def pushing(self) -> bool:
+        """A push is on its way, and what comes of it is not known."""
+        return self._sent is not None
 
     @property
     def error(self) -> str | None:
@@ -166,7 +174,7 @@ class Publisher:
             return
         when = self._world.clock.wall()
         if self._world.jobs.submit(PUSH_JOB, lambda: self._world.git.publish(publications, when), lane=self._lane):
-            self._sent = sent
+            self._sent, self._sent_at = sent, now
             self._unsaid_since = self._awaited_since = None
             self._pushes.started()
 
@@ -180,6 +188,7 @@ class Publisher:
         if isinstance(result, Exception):
             raise result
         assert isinstance(result, Published)
+        self._pace.pushed(self._world.clock.monotonic() - self._sent_at)
         report_oid = result.landed.get(self._server)
         if sent.report is not None and report_oid is not None:
             self._report, self._report_parent = sent.report, report_oid

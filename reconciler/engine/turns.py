@@ -6,6 +6,7 @@ wait for a moment that grows with their rank: long enough to see that one before
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
 
 from reconciler.engine.ports import ClockPort
@@ -13,7 +14,9 @@ from reconciler.engine.ports import ClockPort
 GATHER_SECONDS = 5.0
 FAST_POLL = 2.0
 _FAST_POLL_PER_MEMBER = 0.2
-_PUSH_SECONDS = 2.0
+_TRIP_SECONDS = 2.0
+_TRIP_MOST = 30.0
+_REMEMBERED = 5
 _TURNS = 5
 
 
@@ -29,34 +32,65 @@ def rank(server: str, members: Sequence[str], last: str | None) -> int:
     return (order.index(server) - first) % len(order)
 
 
-def stagger(rank: int, members: int) -> float:
-    """Seconds after which a member of this rank goes ahead: a turn lasts as long as a push and the poll that shows it.
+class Pace:
+    """How long it takes to hear of each other, from how long this server's own polls and pushes took lately.
 
-    After the first few the turns overlap: so many that are silent are rare, and a wasted push is cheaper than a long wait then.
+    A slow network or machine makes everybody late, and who does not wait for that decides in the turn of another one.
     """
-    turn = _PUSH_SECONDS + fast_poll(members)
-    return turn * (min(rank, _TURNS) + max(0, rank - _TURNS) / 3)
+
+    def __init__(self) -> None:
+        self._polls: deque[float] = deque(maxlen=_REMEMBERED)
+        self._pushes: deque[float] = deque(maxlen=_REMEMBERED)
+
+    def polled(self, seconds: float) -> None:
+        """A poll took so long, from the wish to the result."""
+        self._polls.append(seconds)
+
+    def pushed(self, seconds: float) -> None:
+        """A push did."""
+        self._pushes.append(seconds)
+
+    def turn(self, members: int) -> float:
+        """Seconds of one turn: its server polls once more and pushes, and the others see that with their next poll."""
+        poll, push = max(self._polls, default=0.0), max(self._pushes, default=0.0)
+        return fast_poll(members) + min(max(_TRIP_SECONDS, push + 2 * poll), _TRIP_MOST)
+
+    def stagger(self, rank: int, members: int) -> float:
+        """Seconds after which a member of this rank goes ahead.
+
+        After the first few the turns overlap: so many that are silent are rare, and a wasted push is cheaper than a long wait then.
+        """
+        return self.turn(members) * (min(rank, _TURNS) + max(0, rank - _TURNS) / 3)
+
+    def hearing(self, members: int) -> float:
+        """Seconds within which everybody hears of a decision, does its part and has told, if that part is short."""
+        return fast_poll(members) + self.turn(members) + GATHER_SECONDS
 
 
 class Turns:
     """How long there has been something to decide on one tip of the cluster state."""
 
-    def __init__(self, clock: ClockPort) -> None:
+    def __init__(self, clock: ClockPort, pace: Pace) -> None:
         self._clock = clock
-        self._about: tuple[str | None, bool] | None = None
+        self._pace = pace
+        self._about: tuple[str | None, float] | None = None
         self._since: float | None = None
 
     def nothing(self) -> None:
         """There is nothing to decide now."""
         self._since = None
 
-    def wait(self, tip: str | None, *, rank: int, members: int, gathering: bool) -> float:
-        """Seconds until this server may propose; 0.0 means now.
+    def wait(self, tip: str | None, *, rank: int, members: int, rests: float, asked: float) -> float | None:
+        """Seconds until this server may propose; 0.0 means now. None: it has to look first at what the others have done meanwhile.
 
-        gathering: more votes are about to come, which one decision can take with these for up to `GATHER_SECONDS`.
+        rests: for so long it is kept back, as more that one decision can take with it is about to come. asked: when the poll that
+        this server's view is from was asked for.
         """
         now = self._clock.monotonic()
-        if self._since is None or (tip, gathering) != self._about:
-            self._about, self._since = (tip, gathering), now
-        rest = stagger(rank, members) + (GATHER_SECONDS if gathering else 0.0)
-        return max(0.0, self._since + rest - now)
+        if self._since is None or (tip, rests) != self._about:
+            self._about, self._since = (tip, rests), now
+        came = self._since + rests + self._pace.stagger(rank, members)
+        if came > now:
+            return came - now
+        known = asked >= came or (rank == 0 and now - asked <= self._pace.turn(members))
+        return 0.0 if known else None

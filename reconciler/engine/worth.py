@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from reconciler.engine.turns import GATHER_SECONDS, fast_poll, rank, stagger
+from reconciler.engine.turns import GATHER_SECONDS, Pace, rank
 from reconciler.model.cluster import ClusterState
 from reconciler.model.report import Report
 from reconciler.plan.awaited import awaited, resolves, telling
@@ -26,7 +26,7 @@ class Worth:
     telling: bool = True
 
 
-def worth(server: str, cluster: ClusterState | None, told: Report | None, report: Report) -> Worth:
+def worth(server: str, cluster: ClusterState | None, told: Report | None, report: Report, pace: Pace) -> Worth:
     """Of `server`'s report, when the remote has `told`. Its other votes, or those that complete them, may be about to come."""
     if cluster is None or cluster.members == (server,):
         return Worth(telling=telling(told, report))
@@ -36,7 +36,7 @@ def worth(server: str, cluster: ClusterState | None, told: Report | None, report
     waited_for = awaited(cluster, told, report)
     if waited_for and place == 0:
         # It decides next, and cannot before the others have spoken: its own word goes with the decision.
-        rests = GATHER_SECONDS + fast_poll(count)
+        rests = pace.hearing(count)
     elif not waited_for and resolves(cluster, told, report):
-        waited_for, rests = True, GATHER_SECONDS + stagger(place, count)
+        waited_for, rests = True, pace.hearing(count) + pace.stagger(place, count)
     return Worth(waited_for, rests, riding=True, telling=telling(told, report))

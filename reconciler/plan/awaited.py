@@ -47,6 +47,11 @@ def only_words(before: ClusterState, after: ClusterState) -> bool:
     return _without_words(before) == _without_words(after)
 
 
+def only_images(before: ClusterState, after: ClusterState) -> bool:
+    """Whether a decision does no more than record what a tag is, with what there is to say of waiting."""
+    return _without_words(before, "image") == _without_words(after, "image")
+
+
 def _news(key: ServiceKey, state: ServiceState, cluster: ClusterState, report: Report) -> object:
     """What one service's next decision may take from a report."""
     rollout = state.rollout
@@ -92,11 +97,10 @@ def _without_trifles(report: Report) -> Report:
     return report.model_copy(update={"instances": instances, "retired": None, "seen": None})
 
 
-def _without_words(cluster: ClusterState) -> ClusterState:
+def _without_words(cluster: ClusterState, *more: str) -> ClusterState:
+    silent = dict.fromkeys(("reason", *more))
     services = {
-        name: state.model_copy(
-            update={"held": None, "rollout": state.rollout and state.rollout.model_copy(update={"reason": None})},
-        )
+        name: state.model_copy(update={"held": None, "rollout": state.rollout and state.rollout.model_copy(update=silent)})
         for name, state in cluster.services.items()
     }
     return cluster.model_copy(update={"services": services, "decided_by": None})
