@@ -6,7 +6,7 @@ from reconciler.engine.copies import OwnCopy
 from reconciler.engine.publishing import Publisher
 from reconciler.engine.reporting import Reporter
 from reconciler.engine.standing import may_decide, sole
-from reconciler.engine.turns import GATHER_SECONDS, Pace, Turns, rank
+from reconciler.engine.turns import Content, Pace, Turns, rank
 from reconciler.engine.world import Options, World
 from reconciler.model.cluster import ClusterState, Decider
 from reconciler.model.desired import Desired
@@ -15,7 +15,6 @@ from reconciler.plan.awaited import awaited, gathers, only_images, only_words
 from reconciler.plan.decide import decide
 from reconciler.plan.rebuild import unsettled
 
-WORDS_SECONDS = 30.0
 LOOKS_SECONDS = 1.0
 
 
@@ -88,25 +87,25 @@ class Deciding:
 
     def _is_our_turn(self, desired: Desired, cluster: ClusterState | None, decided: ClusterState) -> bool:
         """Whether to propose it now. What this server's own news brings about rides with them; else the members take turns."""
-        report = self._reporter.own
         members = cluster.members if cluster is not None else tuple(desired.servers)
         place = rank(self._server, members, cluster.decided_by.server if cluster is not None else None)
-        rests, news = 0.0, False
-        if cluster is not None:
-            rests = self._rests(cluster, decided)
-            bare = only_words(cluster, decided) or only_images(cluster, decided)
-            news = not bare and report is not None and awaited(cluster, self._publisher.told, report)
-        wait = self._turns.wait(self._own.tip, rank=0 if news else place, members=len(members), rests=rests, asked=self._asked)
-        if wait is None and not news:
-            self.looks = True
+        content: Content = _content(cluster, decided) if cluster is not None else "all"
+        news = content in ("some votes", "all") and self._has_news(cluster)
+        wait = self._turns.wait(self._own.tip, content, rank=0 if news else place, members=len(members), asked=self._asked)
+        self.looks = wait is None and not news
         pushes = self._publisher.pushing  # what came of it has to be known first
         self.turn_in = LOOKS_SECONDS if self.looks or pushes else wait or None
         return not self.looks and not pushes and not wait
 
-    def _rests(self, cluster: ClusterState, decided: ClusterState) -> float:
-        """Seconds for which a decision is kept back: more that it could take with it may be about to come."""
-        if only_words(cluster, decided):
-            return WORDS_SECONDS
-        if only_images(cluster, decided):
-            return self._pace.hearing(len(cluster.members))
-        return GATHER_SECONDS if cluster.config == decided.config and gathers(cluster, decided) else 0.0
+    def _has_news(self, cluster: ClusterState | None) -> bool:
+        """Whether this server has to push a report that others wait for."""
+        report = self._reporter.own
+        return cluster is not None and report is not None and awaited(cluster, self._publisher.told, report)
+
+
+def _content(cluster: ClusterState, decided: ClusterState) -> Content:
+    if only_words(cluster, decided):
+        return "words"
+    if only_images(cluster, decided):
+        return "images"
+    return "some votes" if cluster.config == decided.config and gathers(cluster, decided) else "all"

@@ -36,11 +36,9 @@ class _World(Protocol):
 class _Sent:
     """What a push under way carries. `proposed`: the cluster state counts only once it has landed."""
 
-    cluster: ClusterState | None
+    made: Copy | None
     proposed: bool
-    said: int
     report: Report | None
-    reasons: tuple[str, ...] = ()  # of what is proposed
 
 
 @dataclass(frozen=True)
@@ -153,26 +151,26 @@ class Publisher:
         """
         self.next_in = None
         self._desired = desired
-        publications, sent = self._publications(own, report)
+        sent = self._unsaid(own, report)
         waited_for, riding = worth.waited_for, worth.riding
         now = self._world.clock.monotonic()
-        if riding and sent.cluster is None and not worth.telling and not waited_for and not flush:
-            publications = []
-        if not publications:
+        trifles = riding and sent.made is None and not worth.telling and not waited_for and not flush
+        nothing = trifles or (sent.made is None and sent.report is None)
+        if nothing:
             self._unsaid_since = self._awaited_since = None
-        if not publications or self._sent is not None:
+        if nothing or self._sent is not None:
             return
         self._unsaid_since = now if self._unsaid_since is None else self._unsaid_since
         self._awaited_since = now if self._awaited_since is None or not waited_for else self._awaited_since
         wait = self._pushes.wait(urgent=flush or waited_for or self._proposal is not None)
         if waited_for and not flush and self._proposal is None:
             wait = max(wait, self._awaited_since + worth.rests - now)
-        if riding and not waited_for and not flush and sent.cluster is None:
+        if riding and not waited_for and not flush and sent.made is None:
             wait = max(wait, self._unsaid_since + RIDE_SECONDS - now)
         if wait > 0:
             self.next_in = wait
             return
-        when = self._world.clock.wall()
+        when, publications = self._world.clock.wall(), self._publications(sent)
         if self._world.jobs.submit(PUSH_JOB, lambda: self._world.git.publish(publications, when), lane=self._lane):
             self._sent, self._sent_at = sent, now
             self._unsaid_since = self._awaited_since = None
@@ -195,9 +193,11 @@ class Publisher:
             self._spoken = True
         cluster_oid = result.landed.get(CLUSTER)
         landed = None
-        if sent.cluster is not None and cluster_oid is not None:
-            self._cluster = sent.cluster
-            landed = (sent.cluster, cluster_oid, sent.said)
+        reasons: tuple[str, ...] = ()
+        if sent.made is not None and cluster_oid is not None:
+            self._cluster = sent.made.cluster
+            landed = (sent.made.cluster, cluster_oid, len(sent.made.reasons))
+            reasons = sent.made.reasons if sent.proposed else ()
             self._proposal = None
         if result.tips:
             self._proposal = None  # somebody else was first: fetch, decide again
@@ -205,25 +205,25 @@ class Publisher:
             self._pushes.failed(result.error)
         else:
             self._pushes.succeeded()
-        reasons = sent.reasons if landed is not None else ()
         return PushOutcome(cluster=landed, reasons=reasons, adopt=sent.proposed, poll=bool(result.tips))
 
-    def _publications(self, own: Copy | None, report: Report) -> tuple[list[Publication], _Sent]:
-        publications: list[Publication] = []
-        cluster: ClusterState | None = None
-        said = 0
-        why: tuple[str, ...] = ()
-        if self._proposal is not None:
-            cluster, why = self._proposal.cluster, self._proposal.reasons
-            publications.append(self._of_cluster(self._proposal))
-        elif own is not None and own.cluster != self._cluster and own.cluster.decided_by.server == self._server:
-            cluster, said = own.cluster, len(own.reasons)
-            publications.append(self._of_cluster(own))
+    def _unsaid(self, own: Copy | None, report: Report) -> _Sent:
+        """What the remote does not have yet."""
         told = report if report != self._report else None
-        if told is not None:
-            files = {"report.yaml": write_yaml(report)}
-            publications.append(Publication(self._server, files, self._report_parent, report_message(self._report, report)))
-        return publications, _Sent(cluster, self._proposal is not None, said, told, why)
+        if self._proposal is not None:
+            return _Sent(self._proposal, proposed=True, report=told)
+        if own is not None and own.cluster != self._cluster and own.cluster.decided_by.server == self._server:
+            return _Sent(own, proposed=False, report=told)
+        return _Sent(None, proposed=False, report=told)
+
+    def _publications(self, sent: _Sent) -> list[Publication]:
+        publications = []
+        if sent.made is not None:
+            publications.append(self._of_cluster(sent.made))
+        if sent.report is not None:
+            files, message = {"report.yaml": write_yaml(sent.report)}, report_message(self._report, sent.report)
+            publications.append(Publication(self._server, files, self._report_parent, message))
+        return publications
 
     def _of_cluster(self, made: Copy) -> Publication:
         cluster = made.cluster

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
+from typing import Literal
 
 from reconciler.engine.ports import ClockPort
 
@@ -18,6 +19,11 @@ _TRIP_SECONDS = 2.0
 _TRIP_MOST = 30.0
 _REMEMBERED = 5
 _TURNS = 5
+WORDS_SECONDS = 30.0
+
+Content = Literal["words", "images", "some votes", "all"]
+"""What a decision holds: nothing but words about waiting; what tags are, too; the votes on some services while others are still
+voted on; or all that there is to decide."""
 
 
 def fast_poll(members: int) -> float:
@@ -73,22 +79,23 @@ class Turns:
     def __init__(self, clock: ClockPort, pace: Pace) -> None:
         self._clock = clock
         self._pace = pace
-        self._about: tuple[str | None, float] | None = None
+        self._about: tuple[str | None, Content] | None = None
         self._since: float | None = None
 
     def nothing(self) -> None:
         """There is nothing to decide now."""
         self._since = None
 
-    def wait(self, tip: str | None, *, rank: int, members: int, rests: float, asked: float) -> float | None:
+    def wait(self, tip: str | None, content: Content, *, rank: int, members: int, asked: float) -> float | None:
         """Seconds until this server may propose; 0.0 means now. None: it has to look first at what the others have done meanwhile.
 
-        rests: for so long it is kept back, as more that one decision can take with it is about to come. asked: when the poll that
-        this server's view is from was asked for.
+        content: of the decision; it is kept back as long as more that it could take with it may be about to come. asked: when the
+        poll that this server's view is from was asked for.
         """
         now = self._clock.monotonic()
-        if self._since is None or (tip, rests) != self._about:
-            self._about, self._since = (tip, rests), now
+        if self._since is None or (tip, content) != self._about:
+            self._about, self._since = (tip, content), now
+        rests = {"words": WORDS_SECONDS, "images": self._pace.hearing(members), "some votes": GATHER_SECONDS, "all": 0.0}[content]
         came = self._since + rests + self._pace.stagger(rank, members)
         if came > now:
             return came - now

@@ -9,6 +9,9 @@ from reconciler.model.cluster import ClusterState
 from reconciler.model.report import Report
 from reconciler.plan.awaited import awaited, resolves, telling
 
+OWN_WORD_SECONDS = 30.0
+"""For at most so long the first in turn keeps its own word back for the decision that it completes."""
+
 
 @dataclass(frozen=True)
 class Worth:
@@ -36,7 +39,7 @@ def worth(server: str, cluster: ClusterState | None, told: Report | None, report
     waited_for = awaited(cluster, told, report)
     if waited_for and place == 0:
         # It decides next, and cannot before the others have spoken: its own word goes with the decision.
-        rests = pace.hearing(count)
+        rests = max(pace.hearing(count), OWN_WORD_SECONDS)
     elif not waited_for and resolves(cluster, told, report):
         waited_for, rests = True, pace.hearing(count) + pace.stagger(place, count)
     return Worth(waited_for, rests, riding=True, telling=telling(told, report))

@@ -7,6 +7,7 @@ import random
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 from reconciler.engine.cycle import Cycle
 from reconciler.engine.daemon import LONGEST_SLEEP, ROUND_SECONDS
@@ -26,6 +27,21 @@ LATENCY = 0.3
 """Seconds for the way to the Git host, per connection: a fetch or a push needs it about twice, and a push works on top."""
 POLL_EVERY = 30.0
 HEALTHY_AFTER = 2.0
+
+
+@dataclass(frozen=True)
+class Speed:
+    """How fast servers are: the least and most seconds of a poll and of a push, and by how many a pass may come late."""
+
+    polls: tuple[float, float]
+    pushes: tuple[float, float]
+    late: float = 0.0
+
+
+USUAL = Speed(polls=(LATENCY * 1.8, LATENCY * 2.4), pushes=(LATENCY * 2.7, LATENCY * 3.9))
+BUSY = Speed(polls=(0.7, 3.0), pushes=(1.0, 4.0), late=0.5)
+LOADED = Speed(polls=(1.0, 8.0), pushes=(2.0, 10.0), late=2.0)
+"""Fifty real threads with their git processes on two cores were like this."""
 
 
 def names(count: int) -> tuple[str, ...]:
@@ -72,9 +88,9 @@ def member(name: str, git: GitPort, clock: ClockPort, jobs: JobsPort, *, healthy
 
 
 class Company:
-    """`count` servers in virtual time. `seed` spreads their polls."""
+    """`count` servers in virtual time. `seed` spreads their polls; `slow` are those that are not as fast as the others."""
 
-    def __init__(self, count: int, seed: int = 1) -> None:
+    def __init__(self, count: int, seed: int = 1, speed: Speed = USUAL, slow: Mapping[str, Speed] | None = None) -> None:
         self.names = names(count)
         self.time = VirtualTime()
         self.host = MemoryHost()
@@ -82,8 +98,9 @@ class Company:
         self.members: dict[str, Member] = {}
         self._loops: dict[str, _Loop] = {}
         for name in self.names:
-            loop = _Loop(self.time, self.rng.uniform(0.0, POLL_EVERY))
-            jobs = VirtualJobs(self.time, self._lasts, loop.wake)
+            fast = (slow or {}).get(name, speed)
+            loop = _Loop(self.time, self.rng.uniform(0.0, POLL_EVERY), partial(self._late, fast))
+            jobs = VirtualJobs(self.time, partial(self._lasts, fast), loop.wake)
             git = MemoryGit(self.host, name, self.time.monotonic)
             self.members[name] = member(name, git, self.time, jobs)
             self._loops[name] = loop
@@ -135,11 +152,14 @@ class Company:
         """Every push, for a failed assertion."""
         return story(self.host.pushes[since:])
 
-    def _lasts(self, name: str) -> float:
+    def _late(self, speed: Speed) -> float:
+        return self.rng.uniform(0.0, speed.late)
+
+    def _lasts(self, speed: Speed, name: str) -> float:
         if name.startswith("poll"):
-            return LATENCY * 2 * self.rng.uniform(0.9, 1.2)
+            return self.rng.uniform(*speed.polls)
         if name.startswith("push"):
-            return LATENCY * 3 * self.rng.uniform(0.9, 1.3)
+            return self.rng.uniform(*speed.pushes)
         return self.rng.uniform(0.1, 0.6)
 
 
@@ -178,8 +198,9 @@ def story(pushes: Sequence[Pushed]) -> str:
 class _Loop:
     """What `reconcile run` does around the passes, as events."""
 
-    def __init__(self, time: VirtualTime, first_poll: float) -> None:
+    def __init__(self, time: VirtualTime, first_poll: float, late: Callable[[], float]) -> None:
         self.cycle: Cycle | None = None
+        self._late = late
         self._time = time
         self._first_poll = first_poll
         self._planned = 0
@@ -205,7 +226,7 @@ class _Loop:
     def _plan(self, seconds: float) -> None:
         self._planned += 1
         number = self._planned
-        self._time.after(seconds, lambda: self._pass(number))
+        self._time.after(seconds + self._late(), lambda: self._pass(number))
 
     def _pass(self, number: int) -> None:
         if number != self._planned or self.cycle is None:
@@ -220,4 +241,4 @@ class _Loop:
             rest = self._polled_at + outcome.poll_in - self._time.now
             sleep = min(sleep, max(rest, ROUND_SECONDS))
             self._poll = self._poll or rest <= 0
-        self._plan(sleep)
+        self._plan(max(sleep, ROUND_SECONDS))  # less may be nothing, after rounding
