@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from reconciler.errors import Transient
 from reconciler.model import effect as e
@@ -11,6 +12,7 @@ from reconciler.model.container import ContainerPlan
 from reconciler.model.effect import Effect
 from reconciler.model.identity import InstanceKey
 from reconciler.model.observed import Container
+from reconciler.model.routes import Peer
 from reconciler.render.blame import loaded_peers
 from tests.simulation.served import Refused, Served, serve
 from tests.simulation.versions import healthy_after
@@ -308,8 +310,7 @@ class Boxes:
         """In nginx's words, why it does not take a text."""
         if self.refuses:
             return "refused by a fault"
-        before, after = (loaded_peers("", each).get(self.disliked) for each in (loaded, text))
-        if after is not None and after != before:
+        if self.disliked and (after := _peers(text).get(self.disliked)) is not None and after != _peers(loaded).get(self.disliked):
             line = text.splitlines().index(f"    upstream {self.disliked} {{") + 1
             return f"[emerg] 1#1: a fault does not like this in nginx.conf:{line}"
         try:
@@ -346,6 +347,11 @@ class Boxes:
     def nginxes(self) -> Iterator[Box]:
         """Running nginxes that have a configuration."""
         return (box for box in self.boxes.values() if box.loaded is not None and box.status == "running")
+
+
+@lru_cache(maxsize=2000)
+def _peers(text: str) -> Mapping[str, tuple[Peer, ...]]:
+    return loaded_peers("", text)
 
 
 def _check(holds: bool, words: str) -> None:
