@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 
 Slot = Literal["primary", "secondary"]
@@ -25,10 +26,7 @@ class ServiceKey:
     @classmethod
     def parse(cls, text: str) -> ServiceKey:
         """Read `project/env/service`. Raises ValueError on anything else."""
-        parts = text.split("/")
-        if len(parts) != 3 or not all(parts):
-            raise ValueError(f"service key is {text!r}; expected project/env/service")
-        return cls(*parts)
+        return _parsed(text)
 
     def __str__(self) -> str:
         return f"{self.project}/{self.env}/{self.service}"
@@ -41,6 +39,15 @@ class ServiceKey:
     def instance(self, slot: Slot, replica: int = 1) -> InstanceKey:
         """One instance of this service on a server."""
         return InstanceKey(self, replica, slot)
+
+
+@lru_cache(maxsize=4096)
+def _parsed(text: str) -> ServiceKey:
+    """Every pass reads the same few keys, each of them many times."""
+    parts = text.split("/")
+    if len(parts) != 3 or not all(parts):
+        raise ValueError(f"service key is {text!r}; expected project/env/service")
+    return ServiceKey(*parts)
 
 
 @dataclass(frozen=True, order=True)
