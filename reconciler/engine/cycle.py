@@ -138,7 +138,7 @@ class Cycle:
         held = self._configuration.held is not None
         rest = due(self._name, cluster, observed, elapsed, self.report, held=held)
         waits = [t for t in (carried.next_in, self._publisher.next_in, self._deciding.turn_in, rest) if t is not None]
-        others = awaits_others(self._name, cluster, deciding=self.deciding)
+        others = awaits_others(self._name, desired.servers, cluster, deciding=self.deciding)
         return Outcome(
             busy=bool(carried.begun) or decided,
             next_in=min(waits, default=None),
@@ -221,7 +221,8 @@ class Cycle:
     def _publish(self, flush: bool) -> None:
         report = self.report
         if self._options.status and report is not None:
-            value = worth(self._name, self.cluster, self._publisher.told, report, self._pace)
+            servers = self.desired.servers if self.desired is not None else ()
+            value = worth(self._name, servers, self.cluster, self._publisher.told, report, self._pace)
             self._publisher.publish(self._own.now, report, self.desired, value, flush=flush)
 
     def _nothing_to_follow(self, desired: Desired) -> Outcome:

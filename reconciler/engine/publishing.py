@@ -163,7 +163,7 @@ class Publisher:
         self._unsaid_since = now if self._unsaid_since is None else self._unsaid_since
         self._awaited_since = now if self._awaited_since is None or not waited_for else self._awaited_since
         wait = self._pushes.wait(urgent=flush or waited_for or self._proposal is not None)
-        if waited_for and not flush and self._proposal is None:
+        if waited_for and not flush and sent.made is None:
             wait = max(wait, self._awaited_since + worth.rests - now)
         if riding and not waited_for and not flush and sent.made is None:
             wait = max(wait, self._unsaid_since + RIDE_SECONDS - now)

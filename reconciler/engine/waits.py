@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from reconciler.model.cluster import ClusterState
 from reconciler.model.observed import Elapsed, Observed
 from reconciler.model.report import Report
@@ -27,9 +29,12 @@ def due(
     return 5.0 if retrying or held else None
 
 
-def awaits_others(server: str, cluster: ClusterState, *, deciding: bool) -> bool:
-    """A rollout among several, something to decide that another one may decide first, or not being a member yet."""
-    several = len(cluster.members) > 1
+def awaits_others(server: str, servers: Collection[str], cluster: ClusterState, *, deciding: bool) -> bool:
+    """A rollout among several, something to decide that another one may decide first, or not being a member yet.
+
+    servers: the inventory; who is not a member yet reports any moment, and the rollout may need it.
+    """
+    several = len({*cluster.members, *servers}) > 1
     return (several and (deciding or bool(under_way(cluster)))) or server not in cluster.members
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from reconciler.engine.turns import GATHER_SECONDS, Pace, rank
 from reconciler.model.cluster import ClusterState
 from reconciler.model.report import Report
-from reconciler.plan.awaited import awaited, resolves, telling
+from reconciler.plan.awaited import awaited, resolves, settles, telling
 
 OWN_WORD_SECONDS = 30.0
 """For at most so long the first in turn keeps its own word back for the decision that it completes."""
@@ -29,10 +30,17 @@ class Worth:
     telling: bool = True
 
 
-def worth(server: str, cluster: ClusterState | None, told: Report | None, report: Report, pace: Pace) -> Worth:
-    """Of `server`'s report, when the remote has `told`. Its other votes, or those that complete them, may be about to come."""
-    if cluster is None or cluster.members == (server,):
+def worth(
+    server: str, servers: Collection[str], cluster: ClusterState | None, told: Report | None, report: Report, pace: Pace
+) -> Worth:
+    """Of `server`'s report, when the remote has `told`. Its other votes, or those that complete them, may be about to come.
+
+    servers: the inventory. A sole member beside newcomers says with its decisions what there is to say, and its pushes are few.
+    """
+    if cluster is None or {*cluster.members, *servers} == {server}:
         return Worth(telling=telling(told, report))
+    if cluster.members == (server,):
+        return Worth(riding=True, telling=telling(told, report))
     place, count = rank(server, cluster.members, cluster.decided_by.server), len(cluster.members)
     more = any(entry.phase in ("preparing", "starting") and entry.rollout for entry in report.instances)
     rests = GATHER_SECONDS if more else 0.0
@@ -42,4 +50,6 @@ def worth(server: str, cluster: ClusterState | None, told: Report | None, report
         rests = max(pace.hearing(count), OWN_WORD_SECONDS)
     elif not waited_for and resolves(cluster, told, report):
         waited_for, rests = True, pace.hearing(count) + pace.stagger(place, count)
+    elif not waited_for and settles(cluster, told, report):
+        waited_for, rests = True, GATHER_SECONDS
     return Worth(waited_for, rests, riding=True, telling=telling(told, report))

@@ -8,6 +8,7 @@ from __future__ import annotations
 from reconciler.model.cluster import ClusterState, ServiceState
 from reconciler.model.identity import ServiceKey
 from reconciler.model.report import Report
+from reconciler.plan.activity import under_way
 from reconciler.plan.switching import knows_only_the_old
 from reconciler.plan.votes import acknowledged, gone, pinned, unretired, vote
 
@@ -16,7 +17,11 @@ VOTES = ("ready", "failed", "live")
 
 def awaited(cluster: ClusterState, told: Report | None, now: Report) -> bool:
     """Whether `now` says something that a decision may need and that the last report on the remote, `told`, does not say."""
-    if now.server not in cluster.members or told is None or told.seen is None or told.seen.epoch != cluster.epoch:
+    if told is None:
+        return True
+    if now.server not in cluster.members:
+        return _joining(cluster, told) != _joining(cluster, now)
+    if told.seen is None or told.seen.epoch != cluster.epoch:
         return True  # so far this server does not count
     if (told.refresh, told.retry) != (now.refresh, now.retry):
         return True
@@ -27,6 +32,16 @@ def awaited(cluster: ClusterState, told: Report | None, now: Report) -> bool:
 def resolves(cluster: ClusterState, told: Report | None, now: Report) -> bool:
     """Whether `now` tells what a mutable tag is: one of the servers has to say it, unless all turn out to run the same."""
     return told is not None and bool(_resolved(cluster, now) - _resolved(cluster, told))
+
+
+def settles(cluster: ClusterState, told: Report | None, now: Report) -> bool:
+    """Whether `now` says, and `told` does not, that a decision is in place here after which nothing is under way.
+
+    Nobody's decision waits for it, but people do: a commit that changes nothing for this server is not done before. In the middle
+    of a rollout it goes with the vote that follows.
+    """
+    current = (cluster.epoch, cluster.generation)
+    return not under_way(cluster) and _served(now) == current and _served(told) != current
 
 
 def telling(told: Report | None, now: Report) -> bool:
@@ -79,6 +94,16 @@ def _news(key: ServiceKey, state: ServiceState, cluster: ClusterState, report: R
             return there, retired and (rollout.strategy == "remove" or state.held is not None)
         case _:
             return retired and state.held is not None
+
+
+def _joining(cluster: ClusterState, report: Report) -> object:
+    """What a member needs to know of a server before it lets it join: see `decide`."""
+    return report.seen is None or report.seen.epoch == cluster.epoch, report.address, report.instances
+
+
+def _served(report: Report | None) -> tuple[str, int] | None:
+    serving = report.serving if report is not None else None
+    return (serving.epoch, serving.generation) if serving is not None else None
 
 
 def _resolved(cluster: ClusterState, report: Report) -> frozenset[str]:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 import pytest
 
-from tests.company.members import BUSY, LOADED, USUAL, Company, Speed, counted
+from tests.company.members import BUSY, LOADED, POLL_EVERY, USUAL, Company, Speed, counted
 
 SERVICES = ("web", "api", "jobs", "mail")
 LATE = Speed(USUAL.polls, USUAL.pushes, late=10.0)
@@ -60,6 +60,17 @@ def test_a_rollout_costs_two_pushes_for_each_server_and_three(count: int, seed: 
     for each in company.members.values():
         live = {c.name for c in each.docker.containers()[0] if c.labels.role == "application"}
         assert live == {"shop_prod_web_secondary"}, f"{each.name} has {live}"
+
+
+@pytest.mark.parametrize(("count", "seed"), [(3, 1), (3, 2), (10, 1), pytest.param(10, 2, marks=pytest.mark.slow)])
+def test_a_cluster_from_nothing_costs_three_pushes_for_each_server_and_three(count: int, seed: int) -> None:
+    """One more for each: a server reports before it is a member. And nobody waits for the next poll of an idle server."""
+    company = Company(count, seed)
+    first = company.commit(all_at("1"), "First")
+    company.start()
+    assert company.run(lambda: company.done(first), 300, "the first deploy") < 30.0, company.story()
+    company.rest(300)
+    assert len(company.host.pushes) <= 3 * count + 3, company.story()
 
 
 @pytest.mark.parametrize("seed", [2, pytest.param(1, marks=pytest.mark.slow), pytest.param(3, marks=pytest.mark.slow)])
@@ -125,6 +136,32 @@ def test_a_version_that_fails_on_one_server_is_aborted_within_the_same_bound() -
     company.run(aborted, 120, "the abort")
     company.rest(300)
     assert len(company.pushes_since(before)) <= 2 * 3 + 3, company.story(before)
+
+
+def test_a_revert_of_what_was_refused_is_known_to_be_in_place_within_seconds_of_the_next_poll() -> None:
+    """It changes nothing on any server, and no vote comes that an acknowledgement could ride with."""
+    company = deployed(3)
+    company.members["s02"].prober.healthy = False
+    company.commit(all_at("2"), "Bump to 2")
+    company.run(
+        lambda: (found := company.cluster()) is not None and found.services["shop/prod/web"].rejected is not None, 120, "no"
+    )
+    company.rest(120)
+    before = len(company.host.pushes)
+    back = company.commit(all_at("1"), "Revert")
+
+    def everywhere() -> bool:
+        cluster, told = (
+            company.cluster(),
+            [report.serving for name in company.names if (report := company.report(name)) is not None],
+        )
+        assert cluster is not None
+        now = (cluster.epoch, cluster.generation)
+        return cluster.config == back and all(s is not None and (s.epoch, s.generation) == now for s in told)
+
+    assert company.run(everywhere, 300, "the revert") < 2 * POLL_EVERY, company.story(before)
+    company.rest(300)
+    assert len(company.pushes_since(before)) <= 3 + 3, company.story(before)
 
 
 def test_a_second_commit_right_after_the_first_goes_through_without_a_word_about_what_drained() -> None:

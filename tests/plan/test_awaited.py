@@ -7,7 +7,7 @@ import pytest
 from reconciler.model.cluster import Backend, ClusterState, Decider, Phase, Rollout, ServiceState
 from reconciler.model.identity import Slot
 from reconciler.model.report import InstancePhase, InstanceReport, Report, Seen, Serving
-from reconciler.plan.awaited import awaited, only_words
+from reconciler.plan.awaited import awaited, only_images, only_words, settles
 
 NEW, OLD = "sha256:new", "sha256:old"
 
@@ -73,10 +73,9 @@ def test_only_what_a_decision_may_take_from_a_report_is_awaited(
     assert awaited(cluster(phase), before, after) is expected
 
 
-def test_the_first_report_and_a_newcomers_are_awaited() -> None:
+def test_the_first_report_is_awaited_of_members_and_newcomers() -> None:
     assert awaited(cluster("done"), None, told())
-    newcomer = told().model_copy(update={"server": "c"})
-    assert awaited(cluster("done"), newcomer, newcomer)
+    assert awaited(cluster("done"), None, told().model_copy(update={"server": "c"}))
 
 
 def test_a_wish_to_try_again_is_awaited() -> None:
@@ -86,3 +85,30 @@ def test_a_wish_to_try_again_is_awaited() -> None:
 def test_a_reason_is_mere_words_and_a_phase_is_not() -> None:
     assert only_words(cluster("switching"), cluster("switching", reason="waiting for a to acknowledge generation 5"))
     assert not only_words(cluster("switching"), cluster("draining"))
+
+
+def test_a_newcomer_is_waited_for_with_what_it_runs_and_with_nothing_else() -> None:
+    alone = cluster("staging").model_copy(update={"members": ("b",)})
+    first = told(LIVE).model_copy(update={"seen": None, "serving": None})
+    assert awaited(alone, None, first)
+    assert not awaited(alone, first, told(LIVE)), "that it has read the decision lets nobody join who could not before"
+    assert awaited(alone, first, told(LIVE, ("secondary", "live")))
+    assert awaited(alone, told(LIVE, epoch="another"), told(LIVE)), "it may not join with what it said of another epoch"
+
+
+def test_people_wait_for_the_word_that_a_decision_is_in_place_when_no_vote_follows_it() -> None:
+    before, after = told(LIVE, serving=4), told(LIVE, serving=5)
+    assert settles(cluster("done"), before, after)
+    assert not settles(cluster("done"), after, after.model_copy(update={"retired": 5}))
+    assert not settles(cluster("done"), before, told(LIVE, serving=4, seen=5))
+    assert not settles(cluster("staging"), before, after), "it goes with the vote"
+
+
+def test_what_a_tag_is_recorded_as_is_told_apart_from_what_moves_the_traffic() -> None:
+    before = cluster("staging")
+    state = before.services["shop/prod/web"]
+    assert state.rollout is not None
+    named = state.rollout.model_copy(update={"image": "web@sha256:1", "reason": "waiting for b"})
+    recorded = before.model_copy(update={"services": {"shop/prod/web": state.model_copy(update={"rollout": named})}})
+    assert only_images(before, recorded) and not only_words(before, recorded)
+    assert not only_images(before, cluster("switching"))
