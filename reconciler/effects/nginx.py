@@ -39,6 +39,7 @@ LOG_LINES = 2000  # the edge's access log is among them
 _NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]*")
 _COMPLAINT = re.compile(r"\[(?:emerg|alert|crit|error)\] .*")
 _REFUSAL = re.compile(r"\[emerg\] (?!.*still could not bind).*")  # in the log of a running nginx the other levels tell of requests
+_PROCESS = re.compile(r"(?<=\] )\d+#\d+: (?:\*\d+ )?")
 _VERSION = re.compile(r"nginx version: \S+?/(\d+)\.(\d+)\.(\d+)")
 
 
@@ -292,9 +293,9 @@ def _loaded(pid: int, port: int) -> str | None:
 
 
 def _last(pattern: re.Pattern[str], output: str) -> str | None:
-    """nginx's own last line of this kind, without its time stamp."""
+    """nginx's own last line of this kind, without its time stamp and its process: the same refusal has the same words each time."""
     found = pattern.findall(output)
-    return found[-1].strip()[:400] if found else None
+    return _PROCESS.sub("", found[-1].strip(), count=1)[:400] if found else None
 
 
 def _fsync_directory(directory: Path) -> None:

@@ -9,7 +9,7 @@ from dataclasses import replace
 from reconciler.engine.following import Copy, Followed
 from reconciler.engine.ports import JournalPort
 from reconciler.engine.publishing import PushOutcome
-from reconciler.model.cluster import ClusterState
+from reconciler.model.cluster import SCHEMA, ClusterState
 
 CLUSTER_FILE = "cluster.json"
 
@@ -84,6 +84,9 @@ def load_copy(journal: JournalPort, say: Callable[[str], None]) -> Copy | None:
     try:
         document = json.loads(data)
         cluster = ClusterState.model_validate(document["cluster"])
+        if cluster.schema_ > SCHEMA:
+            say(f"{CLUSTER_FILE} in the state directory has schema {cluster.schema_}, a newer program's; waiting for the remote's")
+            return None
         return Copy(cluster, document["based_on"], tuple(document["reasons"]), document.get("lost"))
     except (ValueError, KeyError, TypeError):
         say(f"{CLUSTER_FILE} in the state directory is damaged; going on from the remote's cluster state")

@@ -22,7 +22,7 @@ from reconciler.engine.upkeep import Upkeep
 from reconciler.engine.waits import awaits_others, due
 from reconciler.engine.world import Options, Outcome, World
 from reconciler.engine.worth import worth
-from reconciler.errors import ReconcilerError
+from reconciler.errors import ReconcilerError, Stalled
 from reconciler.model.cluster import ClusterState
 from reconciler.model.desired import Desired
 from reconciler.model.observed import Observed
@@ -143,7 +143,7 @@ class Cycle:
             busy=bool(carried.begun) or decided,
             next_in=min(waits, default=None),
             active={**ending(cluster, observed), **under_way(cluster)},
-            problem=self.poll_error,
+            problem=self.poll_error or self._deciding.unreadable,
             poll_in=fast_poll(len(cluster.members)) if others else None,
         )
 
@@ -170,16 +170,22 @@ class Cycle:
         self._configuration.take(snapshot)
         self._reporter.polled(snapshot.reports)
         self._publisher.polled(snapshot)
-        followed = follow(
-            snapshot.cluster if self._options.status else None,
-            snapshot.cluster_oid if self._options.status else None,
-            self._own.now,
-            server=self._name,
-            epoch=self._options.epoch(),
-            accepted=not self._options.status,
-            lacks=snapshot.lacks,
-            seen=seen_by(self._reporter.all().values()),
-        )
+        try:
+            followed = follow(
+                snapshot.cluster if self._options.status else None,
+                snapshot.cluster_oid if self._options.status else None,
+                self._own.now,
+                server=self._name,
+                epoch=self._options.epoch(),
+                accepted=not self._options.status,
+                lacks=snapshot.lacks,
+                seen=seen_by(self._reporter.all().values()),
+            )
+        except Stalled as newer:
+            # As if the remote were away: what is followed goes on and is healed; nothing is decided or pushed over what is newer.
+            self._deciding.unreadable = newer
+            return
+        self._deciding.unreadable = None
         if followed.notice is not None:
             self._options.say(followed.notice)
         self._own.follow(followed)
@@ -206,7 +212,7 @@ class Cycle:
         self._deciding.begin()
         for _ in range(DECISIONS_MOST):
             cluster = self.cluster
-            troubles = (*self._server.conditions(), *self._configuration.conditions())
+            troubles = (*self._server.conditions(), *self._configuration.conditions(), *self._deciding.conditions())
             self._reporter.make(desired, cluster, observed, self._server.site, troubles)
             snapshot = self._polling.snapshot
             behind = snapshot is not None and snapshot.behind
@@ -223,7 +229,8 @@ class Cycle:
         if self._options.status and report is not None:
             servers = self.desired.servers if self.desired is not None else ()
             value = worth(self._name, servers, self.cluster, self._publisher.told, report, self._pace)
-            self._publisher.publish(self._own.now, report, self.desired, value, flush=flush)
+            own = self._own.now if self._deciding.unreadable is None else None
+            self._publisher.publish(own, report, self.desired, value, flush=flush)
 
     def _nothing_to_follow(self, desired: Desired) -> Outcome:
         """This server is new, or the cluster state is: it waits for its turn, or for a health gate."""
@@ -231,7 +238,12 @@ class Cycle:
         waiting = dict.fromkeys(found, "found running: its health gate tells whether it is live")
         waits = [t for t in (self._publisher.next_in, self._deciding.turn_in) if t is not None]
         poll_in = fast_poll(len(desired.servers))
-        return Outcome(next_in=min(waits, default=None), active=waiting, problem=self._publisher.undecided, poll_in=poll_in)
+        return Outcome(
+            next_in=min(waits, default=None),
+            active=waiting,
+            problem=self._deciding.unreadable or self._publisher.undecided,
+            poll_in=poll_in,
+        )
 
     # Small parts
 

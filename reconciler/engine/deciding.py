@@ -8,9 +8,11 @@ from reconciler.engine.reporting import Reporter
 from reconciler.engine.standing import may_decide, sole
 from reconciler.engine.turns import Content, Pace, Turns, rank
 from reconciler.engine.world import Options, World
+from reconciler.errors import Stalled
 from reconciler.model.cluster import ClusterState, Decider
 from reconciler.model.desired import Desired
 from reconciler.model.observed import Elapsed
+from reconciler.model.report import Condition
 from reconciler.plan.awaited import awaited, gathers, only_images, only_words
 from reconciler.plan.decide import decide
 from reconciler.plan.rebuild import unsettled
@@ -39,6 +41,8 @@ class Deciding:
         self._overtaken = False
         self.turn_in: float | None = None
         self.looks = False
+        self.unreadable: Stalled | None = None
+        """Why the decision at the remote's tip cannot be read: it is a newer program's, and may say anything."""
 
     def polled(self, asked: float) -> None:
         """A poll that was asked for then has shown the remote's tip."""
@@ -49,6 +53,12 @@ class Deciding:
         """A pass begins."""
         self.turn_in, self.looks = None, False
 
+    def conditions(self) -> tuple[Condition, ...]:
+        """What keeps this server from following, for its report."""
+        if self.unreadable is None:
+            return ()
+        return (Condition(type="ClusterReadable", status=False, reason=self.unreadable.reason, message=str(self.unreadable)),)
+
     def overtaken(self) -> None:
         """Another one's decision has landed first: nothing is decided on the old tip again, until a poll shows the new one."""
         self._overtaken = True
@@ -56,6 +66,8 @@ class Deciding:
     def allowed(self, *, behind: bool) -> bool:
         """Whether this server may decide now. `behind`: its view is older than its own last write."""
         cluster = self._own.cluster
+        if self.unreadable is not None:
+            return False
         if cluster is not None and not may_decide(self._server, self._options.program, cluster, behind=behind):
             return False
         return not self._publisher.proposing and not self._overtaken

@@ -158,6 +158,7 @@ def choose(
     decider = Decider(server=server, program=own.cluster.decided_by.program)
     rebuilt = own.cluster.model_copy(
         update={
+            "schema_": SCHEMA,
             "epoch": epoch,
             "superseded": tuple(dict.fromkeys(given_up))[-SUPERSEDED_MOST:],
             "generation": own.cluster.generation + 1,

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from reconciler.model.cluster import ClusterState, Decider, ServiceState
+from reconciler.model.cluster import SCHEMA, ClusterState, Decider, ServiceState
 from reconciler.model.desired import Desired
 from reconciler.model.identity import ServiceKey
 from reconciler.model.observed import Elapsed
@@ -64,6 +64,7 @@ def decide(
     decided = base.model_copy(
         update={
             "generation": cluster.generation + (1 if bump or moved or joined else 0),
+            "schema_": SCHEMA,  # of the program that writes it, whatever it was read as
             "decided_by": decider,
             "config": desired.revision.sha,
             "brake": held_back.message,
