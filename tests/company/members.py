@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import count
 
 from reconciler.engine.cycle import Cycle
 from reconciler.engine.daemon import LONGEST_SLEEP, ROUND_SECONDS
@@ -80,8 +81,13 @@ def member(name: str, git: GitPort, clock: ClockPort, jobs: JobsPort, *, healthy
     docker, nginx, prober = MemoryDocker(), MemoryNginx(), TimedProber(clock.monotonic, healthy_after)
     said: list[str] = []
     world = World(docker, nginx, prober, NoPulses(), NoSecrets(), MemoryJournal(), clock, git, jobs)
+    epochs = count(1)  # never the same twice, as random ones would be
     options = Options(
-        identity=Identity(own=f"machine-{name}"), program="0.1.0", policy=Policy(), epoch=lambda: f"epoch-{name}", say=said.append
+        identity=Identity(own=f"machine-{name}"),
+        program="0.1.0",
+        policy=Policy(),
+        epoch=lambda: f"epoch-{name}-{next(epochs)}",
+        say=said.append,
     )
     site = Site(server=name, nginx_image="nginx", nginx_root="/nginx")
     return Member(name, Cycle(world, site, options), docker, nginx, prober, said)
