@@ -64,7 +64,7 @@ test: static test-ground ## everything: check, simulation, integration with real
 	@$(PYTEST) --ignore=tests/bench $(DOCKER_OPTION) -m "not cluster" --durations=25 $(ARGS)
 
 .PHONY: test-cluster
-test-cluster: test-ground ## faults and changes of several real servers, each with its own Docker daemon: twenty minutes
+test-cluster: test-ground ## faults and changes of several real servers, each with its own Docker daemon: forty minutes
 	@$(PYTEST) --durations=25 tests/cluster $(ARGS)
 
 .PHONY: test-ground

@@ -104,6 +104,14 @@ class Bed:
         for name in names:
             self.server(name).run()
 
+    def begin(self, services: Mapping[str, Service], cluster: Mapping[str, Any]) -> str:
+        """Start the daemons of the inventory's servers, deploy, and wait until each edge shows version 1. Returns the revision."""
+        names = sorted(cluster["servers"])
+        self.run(*names)
+        revision = self.deploy(services, "First", cluster, *names)
+        self.eventually(lambda: {self.server(name).version() for name in names} == {"1"}, 20, "every edge to serve")
+        return revision
+
     def partition(self, name: str, from_: str) -> None:
         """Nothing goes between a server and `git`, another server, or `network`: everybody but the Git host."""
         here = self.server(name).namespace
@@ -208,12 +216,14 @@ class Bed:
         if member not in self.members or not self.members[member].running:
             return True
         listed = {
-            ServiceKey.parse(name).instance(b.slot, b.replica).name
+            container
             for name, state in cluster.services.items()
             for b in state.backends
             if b.server == member
+            for instance in (ServiceKey.parse(name).instance(b.slot, b.replica),)
+            for container in (instance.name, instance.sidecar)
         }
-        return {n for n in self.server(member).ids(f"{PROJECT}_{ENV}_") if not n.endswith("_sidecar")} <= listed
+        return set(self.server(member).ids(f"{PROJECT}_{ENV}_")) <= listed
 
     def settle(self, revision: str, *members: str, seconds: float = 90.0) -> float:
         """Waits until `converged`. Returns the seconds it took."""
@@ -232,6 +242,14 @@ class Bed:
         """The live slot by server (of replica 1)."""
         backends = self.cluster().services[f"{PROJECT}/{ENV}/{service}"].backends
         return {b.server: b.slot for b in backends if b.role == "live" and b.replica == 1}
+
+    def running(self, service: str, *names: str) -> dict[str, dict[str, str]]:
+        """A service's containers on each of these servers, sidecars among them: see `Member.ids`."""
+        return {name: self.server(name).ids(f"{PROJECT}_{ENV}_{service}") for name in names}
+
+    def conditions(self, name: str) -> str:
+        """Reasons and messages of a server's report."""
+        return "\n".join(f"{c.reason}: {c.message}" for c in self.report(name).conditions)
 
     def port(self, service: str) -> int:
         """The internal port: on localhost of consumers and of the hosts."""
@@ -278,3 +296,9 @@ class Bed:
         """Every request was answered, and there were some."""
         assert seen.failed == 0, f"{seen.failed} of {seen.sent} lost\n{seen.errors}\n{self.story()}"
         assert seen.sent >= at_least
+
+    def only_under_way(self, seen: Seen) -> None:
+        """Each client lost at most the one request, or websocket message, that it had under way when the fault came."""
+        for name, report in seen.reports.items():
+            for kind, count in report.kinds.items():
+                assert count.failed <= 1, f"{name}: {kind} lost {count.failed} of {count.sent}\n{seen.errors}\n{self.story()}"

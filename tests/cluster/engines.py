@@ -86,8 +86,11 @@ class Engine:
         """As a power cut: the daemon and every process of every container, at once."""
         if self._process is None:
             return
-        pids = {self._process.pid, *descendants(self._process.pid), *processes_of(self._directory)}
-        end([pid for pid in pids if alive(pid)])
+        # Whoever would start a container again goes first: one with `restart: always` is back before a daemon that ends last.
+        starting = {self._process.pid, *descendants(self._process.pid)}
+        end([pid for pid in starting if alive(pid)])
+        while left := [pid for pid in processes_of(self._directory) if alive(pid)]:
+            end(left)
         self._process.wait(30)
         self._process = None
         unmount(self._directory / "exec")

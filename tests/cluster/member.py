@@ -33,6 +33,7 @@ class Member:
         self.directory = directory
         self.engine = Engine(namespace, directory / "docker")
         self.settings: dict[str, Any] = {}
+        self.program = ROOT
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -55,6 +56,7 @@ class Member:
     def reset(self, settings: Mapping[str, Any]) -> None:
         """A new machine with this settings file: nothing runs, nothing is remembered."""
         self.kill()
+        self.program = ROOT
         self.namespace.heal()
         if not self.engine.running:
             self.engine.start()
@@ -76,7 +78,7 @@ class Member:
     # --- the daemon process
 
     def run(self, **environment: str) -> None:
-        """Start the reconciler's daemon inside the namespace."""
+        """Start the reconciler's daemon inside the namespace: the package `reconciler` in the directory `program`."""
         assert self._process is None or self._process.poll() is not None, f"{self.name} runs already"
         file = self.directory / "reconciler.yaml"
         file.write_text(yaml.safe_dump(self.settings))
@@ -84,7 +86,7 @@ class Member:
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
                 command,
-                cwd=ROOT,
+                cwd=self.program,
                 env={**os.environ, **environment},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -123,6 +125,7 @@ class Member:
         self.namespace.unplug()
         self.kill()
         self.engine.kill()
+        self.namespace.forget()
 
     def power_on(self) -> None:
         """The machine boots: Docker, then the reconciler."""
@@ -152,6 +155,16 @@ class Member:
         text = bytes(output).decode()  # type: ignore[arg-type]
         assert code == 0, text
         return text
+
+    def answers(self, times: int = 24, path: str = "/", field: str = "hostname") -> set[str]:
+        """What that many requests to the edge were answered: by default the instances, by their containers' host names."""
+        found = [self.get(path) for _ in range(times)]
+        assert all(status == 200 for status, _ in found), found
+        return {str(body[field]) for _, body in found}
+
+    def host_name(self, container: str) -> str:
+        """What an instance answers as `hostname`: its sidecar's, as that has the namespace."""
+        return str(self.engine.client.containers.get(container).attrs["Config"]["Hostname"])
 
     def get(self, path: str = "/", host: str = "shop.example", timeout: float = 10.0) -> tuple[int, Any]:
         """GET from this server's edge, from a process in its namespace: status and body, as JSON if it is that."""

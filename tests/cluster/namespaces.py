@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import re
 import shutil
 import signal
 import socket
@@ -20,6 +21,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 PREFIX = "recb"
+NAME = re.compile(PREFIX + "[0-9a-f]{4}")
+OWNER = "owner"
+BEING_MADE = 60.0  # seconds for which a directory may have no owner yet
 NETNS = Path("/var/run/netns")
 CLONE_NEWNET = 0x40000000
 SUBNET = "10.214.0"
@@ -92,6 +96,17 @@ class Namespace:
         """As a machine without power: nothing answers."""
         self.run("ip", "link", "set", "eth0", "down")
 
+    def forget(self) -> None:
+        """As a machine that boots: no bridges, and no links of containers.
+
+        Nothing of a container is left here but its link, and that only for as long as the kernel keeps a connection of it that
+        nobody answers; on this machine the kernel outlives the server, and would answer for an address that is in use again.
+        """
+        for line in self.run("ip", "-oneline", "link", "show").splitlines():
+            name = line.split(": ")[1].partition("@")[0]
+            if name not in ("lo", "eth0"):
+                self.run("ip", "link", "delete", name, check=False)
+
 
 @dataclass
 class Ground:
@@ -107,7 +122,7 @@ class Ground:
             sweep()
         directory = place(name or f"{PREFIX}{uuid.uuid4().hex[:4]}")
         directory.mkdir()
-        (directory / "owner").write_text(str(os.getpid()))
+        (directory / OWNER).write_text(f"{os.getpid()} {_started(os.getpid())}")
         ground = cls(directory)
         run("ip", "netns", "add", ground._switch)
         switch = Namespace(ground._switch, "")
@@ -151,15 +166,17 @@ def obstacle() -> str | None:
     return f"Docker daemons are started in network namespaces: run as root; not found: {', '.join(missing) or 'nothing'}"
 
 
-def sweep() -> None:
-    """Remove what killed runs left: known by its name, its owner no longer there."""
-    for directory in Path(tempfile.gettempdir()).glob(f"{PREFIX}????"):
-        try:
-            owner = int((directory / "owner").read_text())
-        except (OSError, ValueError):
-            continue
-        if not _is_test_run(owner):
-            remove(directory)
+def sweep() -> tuple[str, ...]:
+    """Remove what killed runs left, known by its name and by an owner who is no longer there. Returns the names.
+
+    Also namespaces whose directory is gone: it is made before them and removed after them.
+    """
+    directories = [path.name for path in Path(tempfile.gettempdir()).glob(f"{PREFIX}????")]
+    namespaces = [path.name.partition("-")[0] for path in NETNS.glob(f"{PREFIX}????-*")] if NETNS.exists() else []
+    left = [name for name in sorted({*directories, *namespaces}) if NAME.fullmatch(name) and _abandoned(place(name))]
+    for name in left:
+        remove(place(name))
+    return tuple(left)
 
 
 def end(pids: Sequence[int], number: int = signal.SIGKILL, seconds: float = 20.0) -> None:
@@ -209,6 +226,19 @@ def processes_of(directory: Path) -> list[int]:
     return sorted(set(found))
 
 
+def processes_in(names: Sequence[str]) -> list[int]:
+    """Processes in these network namespaces, whatever they are called."""
+    wanted = {(NETNS / name).stat().st_ino for name in names}
+    found = []
+    for entry in Path("/proc").iterdir():
+        try:
+            if entry.name.isdigit() and (entry / "ns/net").stat().st_ino in wanted:
+                found.append(int(entry.name))
+        except OSError:
+            continue
+    return sorted(found)
+
+
 def unmount(directory: Path) -> None:
     """Unmount everything below `directory`, the deepest first."""
     mounts = [line.split()[1] for line in Path("/proc/mounts").read_text().splitlines()]
@@ -218,15 +248,28 @@ def unmount(directory: Path) -> None:
 
 def remove(directory: Path) -> None:
     """End every process of a ground, and take away its namespaces, mounts and files."""
-    end(processes_of(directory))
+    names = [path.name for path in NETNS.glob(f"{directory.name}-*")] if NETNS.exists() else []
+    end([*processes_of(directory), *processes_in(names)])
     unmount(directory)
-    for namespace in NETNS.glob(f"{directory.name}-*") if NETNS.exists() else ():
-        run("ip", "netns", "delete", namespace.name, check=False)
+    for name in names:
+        run("ip", "netns", "delete", name, check=False)
     shutil.rmtree(directory, ignore_errors=True)
 
 
-def _is_test_run(pid: int) -> bool:
+def _abandoned(directory: Path) -> bool:
+    """Whether the run that made a directory is over; also when it was killed before it could say whose the directory is."""
     try:
-        return b"py" in Path(f"/proc/{pid}/cmdline").read_bytes()
-    except OSError:
+        pid, _, started = (directory / OWNER).read_text().partition(" ")
+        return not alive(int(pid)) or started not in ("", _started(int(pid)))
+    except FileNotFoundError:
+        return not directory.exists() or time.time() - directory.stat().st_mtime > BEING_MADE
+    except (OSError, ValueError):
         return False
+
+
+def _started(pid: int) -> str:
+    """When a process was started, in ticks since the boot (proc_pid_stat(5), field 22): pids are used again."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+    except OSError:
+        return ""

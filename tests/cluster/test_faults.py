@@ -50,31 +50,41 @@ def test_a_server_cut_off_from_the_others_but_not_from_git_loses_only_what_went_
     assert seen.failed <= 3, seen.errors
 
 
-def test_a_dead_daemon_lets_one_toggle_pass_after_ack_timeout_and_the_next_one_waits_for_it_by_name(two: Bed) -> None:
-    """Its nginx goes on with the old configuration, whose fallback reaches the new slot."""
+@pytest.mark.parametrize("fault", ["dead", "frozen"])
+def test_a_daemon_that_does_nothing_lets_one_toggle_pass_after_ack_timeout_and_the_next_one_waits_for_it_by_name(
+    two: Bed, fault: str
+) -> None:
+    """FAULTS 2: its nginx goes on with the old configuration, whose fallback reaches the new slot."""
     bed = two
-    with bed.load("a", "b") as traffic:
-        bed.server("b").kill()
-        only_a = {"servers": ["a"]}
-        # b runs the old instance of a pinned service no more: its edge alone is what has to be waited for.
-        bed.server("b").run()
-        moved = bed.deploy({"web": bed.web("1", **BOTH), "front": bed.app("1", **only_a)}, "front on a alone", None, "a", "b")
-        assert moved
-        bed.server("b").kill()
-        second = bed.commit({"web": bed.web("1", **BOTH), "front": bed.app("2", **only_a)}, "Bump front to 2")
+    b, key = bed.server("b"), "shop/prod/front"
+
+    def services(version: str) -> dict[str, dict[str, object]]:
+        return {"web": bed.web("1", **BOTH), "front": bed.app(version, servers=["a"])}
+
+    def through_b() -> str:
+        """The version of `front` that b's instance of `web` reaches at its localhost, through its own sidecar."""
+        port = bed.port("front")
+        return b.shell(
+            "shop_prod_web", "python3", "-c", f"import urllib.request as u; print(u.urlopen('http://localhost:{port}/').read())"
+        )
+
+    bed.deploy(services("1"), "front on a alone", None, "a", "b")
+    with bed.load("a", "b", mesh="front") as traffic:
+        b.kill() if fault == "dead" else b.freeze()
+        second = bed.commit(services("2"), "Bump front to 2")
         bed.eventually(lambda: bed.cluster().config == second and bed.live("front") == {"a": "secondary"}, 60, "the switch")
         bed.eventually(lambda: "shop_prod_front" not in bed.server("a").ids(), 60, "the old instance to go after ack_timeout")
-        third = bed.commit({"web": bed.web("1", **BOTH), "front": bed.app("3", **only_a)}, "Bump front to 3")
+        third = bed.commit(services("3"), "Bump front to 3")
         bed.eventually(lambda: bed.cluster().config == third, 60, "a to follow")
-        bed.eventually(
-            lambda: any("b" in (text or "") for text in (bed.cluster().services["shop/prod/front"].held, bed.rollout("front"))),
-            60,
-            "the next rollout to wait for b by name",
-        )
-        assert bed.live("front") == {"a": "secondary"}, "something was started where b's nginx may send requests"
-        bed.server("b").run()
-        bed.settle(third, "a", "b")
-        assert bed.live("front") == {"a": "primary"}
+        bed.eventually(lambda: "nginx workers of b " in (bed.cluster().services[key].held or ""), 60, "the next one to wait for b")
+        sent = traffic.now.sent
+        bed.eventually(lambda: traffic.now.sent > sent + 400, 60, "traffic to go on")
+        assert bed.live("front") == {"a": "secondary"}
+        assert "shop_prod_front" not in bed.server("a").ids(), "something was started where b's nginx may send requests"
+        assert '"version": "2"' in through_b()
+        b.run() if fault == "dead" else b.thaw()
+        bed.settle(third, "a", "b", seconds=120)
+        assert bed.live("front") == {"a": "primary"} and '"version": "3"' in through_b()
         bed.nothing_lost(traffic.stop())
 
 
@@ -97,22 +107,17 @@ def test_a_server_that_loses_its_power_is_masked_and_comes_back_as_it_was(two: B
     with bed.load("a") as traffic:
         before = traffic.now.sent
         bed.server("b").power_off()
-        bed.eventually(lambda: traffic.now.sent > before + 300, 60, "traffic to go on")
-        lost = traffic.now.failed
         bed.eventually(lambda: traffic.now.sent > before + 600, 60, "traffic to go on")
-        assert traffic.now.failed == lost, "requests were lost after the fault:\n" + traffic.now.errors
         bed.server("b").power_on()
         bed.eventually(lambda: bed.server("b").version() == "1", 90, "b to serve again")
         revision = bed.remote.tip("main")
         assert revision is not None
         bed.settle(revision, "a", "b")
-        again = traffic.now.failed
         second = bed.commit({"web": bed.web("2", **BOTH)}, "Bump web to 2")
         bed.settle(second, "a", "b")
         seen = traffic.stop()
-    print(f"\n{seen.sent} requests, {lost} lost with the server that died")
-    assert seen.failed == again, seen.errors
-    assert lost <= 6, seen.errors
+    print(f"\n{seen.sent} requests, {seen.failed} lost with the server that died")
+    bed.only_under_way(seen)
 
 
 def test_status_branches_that_are_deleted_are_rebuilt_from_what_runs(two: Bed) -> None:
