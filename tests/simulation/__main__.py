@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import argparse
 import sys
+import time
 
 from tests.simulation.daemon import Rules
 from tests.simulation.drawing import draw
 from tests.simulation.running import Finding, digest, run, trace
-from tests.simulation.scope import pairs, singles, toggle
+from tests.simulation.scope import search
 from tests.simulation.shrinking import outcome, shrink
-from tests.simulation.world import Broken
 
 SHOWN = 3
 
@@ -36,7 +36,7 @@ def main() -> int:
         print(digest(options.digest))
         return 0
     if options.scope is not None:
-        return _small()
+        return _small(options.workers)
     found = []
     for finding in run(options.seeds, lambda words: print(words, flush=True), options.workers):
         found.append(finding)
@@ -48,19 +48,15 @@ def main() -> int:
     return 1 if found else 0
 
 
-def _small() -> int:
+def _small(workers: int | None) -> int:
     """Each death of the program during a toggle, and each pair."""
-    done = 0
-    try:
-        for alone in singles():
-            toggle(alone)
-            for pair in pairs(min(alone)):
-                toggle(pair)
-                done += 1
-            print(f"moment {min(alone)} and each after it: {done} pairs so far", flush=True)
-    except Broken as broken:
-        print("\n".join((*broken.log, str(broken))))
-        return 1
+    done, begun = 0, time.monotonic()
+    for part in search(workers):
+        done += part.pairs
+        if part.broken:
+            print("\n".join(part.broken))
+            return 1
+        print(f"moment {part.first} and each after it: {done} pairs so far, {time.monotonic() - begun:.0f} s", flush=True)
     print(f"{done} pairs, all of them fine")
     return 0
 

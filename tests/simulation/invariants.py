@@ -15,14 +15,13 @@ from reconciler.plan.nginxes import SIDECAR_TRIES
 from tests.simulation import rest
 from tests.simulation.boxes import ROUTES_FOR, Box
 from tests.simulation.daemon import Daemon
+from tests.simulation.lines import FASTEST, Lines
 from tests.simulation.served import Served, meaning
 from tests.simulation.versions import DRAIN, PORT, sound
 
 if TYPE_CHECKING:
     from tests.simulation.world import World
 
-FASTEST = 1.25
-"""The fastest clock: what takes N seconds by it takes N / FASTEST."""
 ACK_TIMEOUT = 90.0 / FASTEST
 
 Where = tuple[str, InstanceKey]
@@ -46,6 +45,8 @@ class Invariants:
         self.joined: dict[str, tuple[str, int]] = {}
         self.live: set[Where] = set()
         self.released: dict[Where, float] = {}
+        self.orphaned: set[Where] = set()  # were live in an epoch that was lost, and are not in the one after it
+        self.lines = Lines(world)
         self.rollouts: dict[tuple[str, str, str], Rollout] = {}
         self.program = 0
         self.hands = 0
@@ -197,7 +198,10 @@ class Invariants:
         side = daemon.boxes.find(instance, "sidecar")
         if self._recreated(instance.service) or (side is not None and side.tries >= SIDECAR_TRIES):
             self.hurt.add(where)  # a sidecar that cannot reload is replaced with its pair
-        if where in self.hurt or box.id not in self.lived or not self.promised(instance.service):
+        if where in self.hurt or box.id not in self.lived:
+            return
+        if not self.promised(instance.service):
+            self._may_forget(daemon, box, instance)
             return
         addresses = self._addresses(daemon, box)
         for other, nginx in world.nginxes():
@@ -211,6 +215,16 @@ class Invariants:
                     world.fail(
                         "I5", f"{box.plan.name} on {daemon.machine} ends: {nginx.plan.name} on {other.machine} lists it as live"
                     )
+
+    def _may_forget(self, daemon: Daemon, box: Box, instance: InstanceKey) -> None:
+        """What had the traffic before a loss and is still wanted is found again: its last healthy instance does not end."""
+        world, service = self.world, instance.service
+        wanted = service in world.commits.desired(world.commits.head).services
+        if (daemon.machine, instance) not in self.orphaned or not wanted or daemon.machine != daemon.name:
+            return
+        healthy = [b for d in world.daemons.values() for b in d.boxes.boxes.values() if d.boxes.healthy(b, world.now)]
+        if [b.id for b in healthy if b.instance is not None and b.instance.service == service] == [box.id]:
+            world.fail("I1", f"{box.plan.name} on {daemon.machine} ends: nothing else is left of {service}, which was live")
 
     def _excused(self, where: Where, other: Daemon, peers: tuple[str, ...], box: Box) -> bool:
         """Step 4: after `ack_timeout` a silent member that still reaches another healthy instance is not waited for."""
@@ -338,6 +352,9 @@ class Invariants:
         if self.hands and last is not None and last.epoch != after.epoch:
             # What was undone by hand is live again: what a decision in between had removed is started again where it is listed.
             self.hurt |= {where for where in live if not self._healthy(where)}
+        if last is not None and last.epoch != after.epoch:
+            self.orphaned |= self.live - live
+        self.orphaned = {where for where in self.orphaned if not self.promised(where[1].service)}
         for where in self.live - live:
             self.released[where] = world.now
         for where in live:
@@ -345,6 +362,7 @@ class Invariants:
             box = world.daemons[where[0]].boxes.find(where[1])
             self.lived |= {box.id} if box is not None else set()
         self.live = live
+        self.lines.lands(after)
         for name, state in after.services.items():
             rollout = state.rollout
             if rollout is not None and rollout.phase == "staging":

@@ -10,7 +10,7 @@ from typing import Any
 from reconciler.engine.following import Copy, Followed, choose
 from reconciler.model.action import Action, Reload
 from reconciler.model.cluster import ClusterState, Rollout, ServiceState
-from reconciler.model.desired import Desired
+from reconciler.model.desired import Desired, DesiredService
 from reconciler.model.observed import Elapsed, Observed
 from reconciler.model.report import InstanceReport, Report
 from reconciler.model.routes import NginxConfig
@@ -96,6 +96,30 @@ def _own_word(cluster: ClusterState, reports: Reports, server: str) -> Reports:
     return {n: r.model_copy(update={"serving": own.serving, "retired": own.retired}) for n, r in reports.items()}
 
 
+def _any_epoch(cluster: ClusterState, told: Report) -> Report:
+    seen = told.seen and told.seen.model_copy(update={"epoch": cluster.epoch})
+    serving = told.serving and told.serving.model_copy(update={"epoch": cluster.epoch})
+    return told.model_copy(update={"seen": seen, "serving": serving})
+
+
+def _any_bytes(cluster: ClusterState, told: Report) -> Report:
+    return _entries(told, lambda entry: entry.model_copy(update={"image": None}))
+
+
+def _drained(desired: Desired) -> Desired:
+    servers = {name: entry.model_copy(update={"state": "drained"}) for name, entry in desired.servers.items()}
+    return desired.model_copy(update={"servers": servers})
+
+
+def _line(**settings: Any) -> Callable[[Desired], Desired]:
+    """Other settings of rolling rollouts than the config's."""
+
+    def bent(service: DesiredService) -> DesiredService:
+        return service.model_copy(update={"rolling": service.rolling.model_copy(update=settings)})
+
+    return lambda desired: desired.model_copy(update={"services": {key: bent(s) for key, s in desired.services.items()}})
+
+
 def _retired(cluster: ClusterState, told: Report) -> Report:
     return told.model_copy(update={"retired": cluster.generation, "serving": told.serving})
 
@@ -155,6 +179,23 @@ def _eager(made: Report, *_: object) -> Report:
 
 def _forgetful(made: Report, *_: object) -> Report:
     return made.model_copy(update={"retired": made.serving.generation if made.serving is not None else None})
+
+
+def _hopeful(made: Report, desired: Desired, cluster: ClusterState | None, *_: object) -> Report:
+    """Whatever runs is taken for what had the traffic."""
+    if cluster is not None:
+        return made
+    return _entries(made, lambda e: e.model_copy(update={"phase": "live"}) if e.phase in ("starting", "failed") else e)
+
+
+def _unverified(desired: Desired, cluster: ClusterState | None, observed: Observed, *rest: Any, **given: Any) -> Report:
+    """Told to load is as good as loaded."""
+    intended = rest[1]
+    loaded = {
+        name: state.model_copy(update={"loaded": intended[name].fingerprint, "refused": None}) if name in intended else state
+        for name, state in observed.nginx.items()
+    }
+    return report(desired, cluster, observed.model_copy(update={"nginx": loaded}), *rest, **given)
 
 
 # The plan
@@ -221,6 +262,7 @@ def _stubborn(
 MUTATIONS: Mapping[str, Rules] = {
     "skip the barrier": _deciding(result=_each_rollout(_drains_at_once)),
     "the own acknowledgement is enough": _deciding(reports=_own_word),
+    "acknowledge before verifying": Rules(report=_unverified),
     "acknowledge before the old workers are gone": _reporting(_forgetful),
     "publish before healthy": _reporting(_eager),
     "a plain push": Rules(compares=False),
@@ -229,9 +271,11 @@ MUTATIONS: Mapping[str, Rules] = {
     "start into a slot that a stale member lists as live": _deciding(reports=_each_report(_retired)),
     "forget the fallback": Rules(render=_no_fallback),
     "a lost report excuses its server": Rules(decide=_excusing),
+    "generations without an epoch": _deciding(reports=_each_report(_any_epoch)),
     "votes without the rollout's identity": _deciding(reports=_each_report(_any_vote)),
     "two writers of one report": Rules(check_name=lambda *_: None),
     "a silent member is not waited for at all": _deciding(elapsed=_long_ago),
+    "every server is waited for as if it were drained": _deciding(desired=_drained),
     "one server's failure does not count": _deciding(reports=_majority),
     "a rejected version is tried again": _deciding(result=_each_rollout(_again)),
     "the planner removes what drains at once": _planning(_without_draining),
@@ -241,5 +285,11 @@ MUTATIONS: Mapping[str, Rules] = {
     "decide ahead of the remote among several": Rules(sole=lambda server, own: own is not None),
     "anybody decides, members or not, with any program and view": Rules(may_decide=lambda *_, **__: True),
     "what was not told goes before what others decided": Rules(choose=_stubborn),
+    "after a loss it is decided before it is known what is healthy": Rules(unsettled=lambda reports: ()),
+    "what never passed its gate is live after a loss": _reporting(_hopeful),
+    "a line: the next server before the first has soaked": _deciding(desired=_line(soak=0.0)),
+    "a line: more servers at a time than max_parallel": _deciding(desired=_line(max_parallel=12)),
+    "a line: nothing is taken back": _deciding(desired=_line(on_failure="abort_local")),
+    "each server resolves a tag for itself": _deciding(reports=_each_report(_any_bytes)),
 }
 """What is wrong -> the rules with it."""

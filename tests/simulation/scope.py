@@ -5,13 +5,15 @@ A death before an effect that follows another one in the same pass is the death 
 
 from __future__ import annotations
 
+import multiprocessing
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from tests.simulation.daemon import Daemon, Moment, Rules
 from tests.simulation.trace import Commit, Machine, Pass, Scene
 from tests.simulation.versions import Service
-from tests.simulation.world import World
+from tests.simulation.world import Broken, World
 
 QUIET_PASSES = ("fetch", "decide", "plan")
 SCENE = Scene(0, (Machine("a", "zone1"), Machine("b", "zone1")), (Service("web", count=2, public=True),), ())
@@ -74,3 +76,30 @@ def singles() -> Iterator[frozenset[int]]:
 def pairs(first: int) -> Iterator[frozenset[int]]:
     """A death at the moment `first`, and another one at each of those that come after it in that run."""
     return (frozenset({first, second}) for second in range(first + 1, toggle(frozenset({first}))))
+
+
+@dataclass(frozen=True)
+class Searched:
+    """All pairs of deaths of which one is at `first`: how many there are, and what the first that breaks an invariant comes to."""
+
+    first: int
+    pairs: int
+    broken: tuple[str, ...] = ()
+
+
+def search(workers: int | None = None) -> Iterator[Searched]:
+    """Each death alone and with each that comes after it, on several cores; in the order in which they are done."""
+    context = multiprocessing.get_context("spawn")
+    with context.Pool(workers or os.cpu_count()) as pool:
+        yield from pool.imap_unordered(_searched, range(toggle(frozenset())))
+
+
+def _searched(first: int) -> Searched:
+    done, deaths = 0, frozenset({first})
+    try:
+        for deaths in pairs(first):
+            toggle(deaths)
+            done += 1
+    except Broken as broken:
+        return Searched(first, done, (*broken.log, f"deaths before {sorted(deaths)}: {broken}"))
+    return Searched(first, done)

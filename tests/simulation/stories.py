@@ -65,18 +65,18 @@ def _history(rng: random.Random, machines: Machines, services: Services) -> Stor
     names = _names(machines)
     behind, ahead = rng.sample(names, 2)
     others = [name for name in names if name != behind]
+    its = Service("cache", pins=(behind,), sidecar=rng.random() < 0.5)
     events = [*_rounds(names, 7, 2.0), Fault(1.0, "away", behind, seconds=25.0)]
-    for _ in range(3):
-        events.append(rng.choice((_good(rng), Commit(1.0, "suspend", rng.randrange(100)))))
+    for _ in range(4):
+        events.append(rng.choice((Commit(1.0, "update", 1, rng.randrange(4)), Commit(1.0, "suspend", 1))))
         events.extend(_rounds(others, 2, 2.0))
     events.append(Fault(14.0, "away", ahead, seconds=260.0))
     events.append(Fault(0.1, rng.choice(("delete", "rewind", "replace")), ahead, pick=rng.choice((4, 5))))
     rest = [behind, *(name for name in others if name != ahead)]
-    events.extend(_rounds(rest, 3, 2.0))
     for _ in range(2):
-        events.append(_good(rng))
-        events.extend(_rounds(rest, 8, rng.choice((2.0, 4.0))))
-    return Story(tuple(events), services, names)
+        events.append(Commit(1.0, "update", 0, rng.randrange(4)))
+        events.extend(_rounds(rest, 9, rng.choice((2.0, 4.0))))
+    return Story(tuple(events), (services[0], its), names)
 
 
 def _loss(rng: random.Random, machines: Machines, services: Services) -> Story:
@@ -104,16 +104,14 @@ def _growth(rng: random.Random, machines: Machines, services: Services) -> Story
 def _line(rng: random.Random, machines: Machines, services: Services) -> Story:
     """A rolling rollout, in which a switched instance may come to harm."""
     names = _names(machines)
-    web = replace(services[0], count=len(names), rolling=rng.choice(LINES))
+    web = replace(services[0], count=len(names), rolling=rng.choice((*LINES, Rolling(soak=5.0), Rolling(soak=5.0))))
     place = sorted(service.name for service in services).index("web")
-    events = [*_rounds(names, 7, 2.0)]
-    for _ in range(2):
-        events.append(Commit(1.0, "update", place, rng.choice((0, 0, 4, 6, 14))))
-        for _ in range(2):
-            events.extend(_rounds(names, rng.choice((4, 6, 9)), rng.choice((2.0, 4.0))))
-            if rng.random() < 0.5:
-                kind = rng.choice(("kill", "flap"))
-                events.append(Fault(0.1, kind, rng.choice(names), rng.randrange(100), seconds=20.0))
+    events = [*_rounds(names, 7, 2.0), Commit(1.0, "update", place, rng.choice((0, 4, 6, 14, 14, 22)))]
+    for _ in range(3):
+        events.extend(_rounds(names, rng.choice((4, 6, 9)), rng.choice((3.0, 4.0))))
+        if rng.random() < 0.4:
+            events.append(Fault(0.1, rng.choice(("kill", "flap")), rng.choice(names), rng.randrange(100), seconds=20.0))
+    events.extend(_rounds(names, 8, 4.0))
     return Story(tuple(events), (web, *services[1:]), names)
 
 
