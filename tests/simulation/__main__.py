@@ -10,8 +10,8 @@ import argparse
 import sys
 import time
 
-from tests.simulation.daemon import Rules
 from tests.simulation.drawing import draw
+from tests.simulation.rules import Rules
 from tests.simulation.running import Finding, digest, run, trace
 from tests.simulation.scope import search
 from tests.simulation.shrinking import outcome, shrink

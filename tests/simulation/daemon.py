@@ -6,18 +6,15 @@ own functions. Dropping the generator at a yield is the program's death at that 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from reconciler.engine.carrying import FIRST_DELAY, MOST_DELAY
 from reconciler.engine.executor import steps
-from reconciler.engine.following import Copy, Followed, choose, seen_by
+from reconciler.engine.following import Copy, seen_by
 from reconciler.engine.publishing import RIDE_SECONDS
 from reconciler.engine.refusals import Refusals
-from reconciler.engine.standing import check_name, may_decide, sole
-from reconciler.engine.texts import Texts
 from reconciler.engine.world import Identity
 from reconciler.errors import Stalled, Transient
 from reconciler.model.action import (
@@ -33,81 +30,30 @@ from reconciler.model.action import (
 from reconciler.model.cluster import ClusterState, Decider
 from reconciler.model.desired import Desired
 from reconciler.model.effect import Effect, Switch, WriteConfig
-from reconciler.model.observed import Elapsed, Gate, Image, ImageState, NginxState, Observed
+from reconciler.model.observed import Elapsed, Observed
 from reconciler.model.report import Report
-from reconciler.model.routes import NginxConfig
 from reconciler.model.site import Site
 from reconciler.model.switched import Switched
 from reconciler.plan import facts
 from reconciler.plan.awaited import awaited, only_words, resolves, telling
-from reconciler.plan.decide import Decision, decide
-from reconciler.plan.ending import drained_names
-from reconciler.plan.gates import gate_targets
 from reconciler.plan.nginxes import Intended
-from reconciler.plan.planner import plan, stalls
-from reconciler.plan.rebuild import unsettled
-from reconciler.plan.reporting import report as make_report
 from reconciler.plan.wanted import wanted
-from reconciler.render.nginx import Rendered, render
 from tests.simulation.boxes import Boxes
+from tests.simulation.looking import look, nginx_states
+from tests.simulation.pulls import Pulls
 from tests.simulation.remote import CLUSTER, Content, Pushed, Update
+from tests.simulation.rules import Remembered
 from tests.simulation.trace import Pass
-from tests.simulation.versions import healthy_after, index_of
+from tests.simulation.versions import index_of
 
 if TYPE_CHECKING:
     from tests.simulation.world import World
 
-FAILS_AFTER = 5.0
-PULL = 3.0
 WORDS = 30.0
 DECISIONS = 20
 
 Moment = Effect | str
 Answer = None | Exception | str
-
-
-@lru_cache(maxsize=20000)
-def rendered(config: NginxConfig) -> Rendered:
-    """The product's text, remembered across runs: their servers and services have the same names."""
-    return render(config)
-
-
-class Remembered(Texts):
-    """The engine's texts, rendered as the rules say."""
-
-    def __init__(self, rule: Callable[[NginxConfig], Rendered]) -> None:
-        super().__init__()
-        self._rule = rule
-        self._known: dict[int, tuple[NginxConfig, Rendered]] = {}
-
-    def render(self, config: NginxConfig) -> Rendered:
-        """The text and its fingerprint.
-
-        A configuration's hash is worked out anew each time it is asked for, so the same object is known by itself.
-        """
-        known = self._known.get(id(config))
-        if known is None or known[0] is not config:
-            if len(self._known) > 256:
-                self._known.clear()
-            known = self._known[id(config)] = (config, self._rule(config))
-        return known[1]
-
-
-@dataclass(frozen=True)
-class Rules:
-    """The product's rules under test; a mutation replaces one of these."""
-
-    decide: Callable[..., Decision] = decide
-    plan: Callable[..., tuple[Action, ...]] = plan
-    report: Callable[..., Report] = make_report
-    render: Callable[[NginxConfig], Rendered] = rendered
-    choose: Callable[..., Followed] = choose
-    may_decide: Callable[..., bool] = may_decide
-    sole: Callable[..., bool] = sole
-    check_name: Callable[..., None] = check_name
-    unsettled: Callable[..., tuple[str, ...]] = unsettled
-    elapsed: Callable[[Elapsed], Elapsed] = lambda elapsed: elapsed
-    compares: bool = True  # whether the remote compares before it swaps
 
 
 @dataclass(frozen=True)
@@ -154,7 +100,7 @@ class Daemon:
     site: Site
     program: str = "1"
     locals: dict[str, str] = field(default_factory=dict)
-    images: dict[str, str] = field(default_factory=dict)  # reference -> the bytes that it named when it was pulled
+    pulls: Pulls = field(default_factory=Pulls)
     disk: Disk = field(default_factory=Disk)
     away_until: float = 0.0
     cut_until: float = 0.0
@@ -180,7 +126,7 @@ class Daemon:
         self.probes: dict[str, float] = {}
         self.heals: dict[str, list[float]] = {}
         self.troubles: dict[str, tuple[float, int, str | None, bool, str]] = {}
-        self.pulls: dict[str, tuple[float, str | None, str, int]] = {}
+        self.pulls.forget()
         self.in_hand: dict[str, InHand] = {}
         self.pairs: dict[str, tuple[str, str]] = {}
         self.texts = Remembered(self.world.rules.render)
@@ -214,7 +160,7 @@ class Daemon:
         entry = desired.servers.get(self.name)
         known = self.cluster.addresses if self.cluster is not None else {}
         self.site = self.site.model_copy(update={"address": entry.address if entry is not None else known.get(self.name)})
-        observed = self._observe(desired)
+        observed = look(self, desired)
         if not self.spoken:
             try:
                 world.rules.check_name(self.name, Identity(self.identity), self.view.reports.get(self.name), observed)
@@ -270,7 +216,7 @@ class Daemon:
                 desired,
                 cluster,
                 reports,
-                self._elapsed(cluster, observed),
+                self.elapsed(cluster, observed),
                 decider=Decider(server=self.name, program=self.program),
                 fresh_epoch=f"epoch{world.epochs + 1}",
             )
@@ -325,16 +271,16 @@ class Daemon:
             self._intended(desired, cluster, observed),
             self.report or self.view.reports.get(self.name),
             identity=self.identity,
-            elapsed=self._elapsed(cluster, observed),
+            elapsed=self.elapsed(cluster, observed),
             program=self.program,
         )
 
     def _intended(self, desired: Desired, cluster: ClusterState | None, observed: Observed) -> dict[str, Intended]:
         if cluster is None:
             return {}
-        return self.texts.intended(desired, cluster, observed, self.site, self._elapsed(cluster, observed))
+        return self.texts.intended(desired, cluster, observed, self.site, self.elapsed(cluster, observed))
 
-    def _elapsed(self, cluster: ClusterState | None, observed: Observed) -> Elapsed:
+    def elapsed(self, cluster: ClusterState | None, observed: Observed) -> Elapsed:
         """How long facts have held; within a pass asked for again and again about the same things."""
         assert self.view is not None
         of = (cluster, observed, self.report, self.view, self.world.now)
@@ -354,99 +300,6 @@ class Daemon:
         self.asked = (of, self.world.rules.elapsed(elapsed))
         return self.asked[1]
 
-    # Observing
-
-    def _observe(self, desired: Desired) -> Observed:
-        boxes, cluster, now = self.boxes, self.cluster, self.world.now
-        self.observed_at = now
-        containers = tuple(b.container() for b in sorted(boxes.boxes.values(), key=lambda b: b.plan.name))
-        for container in containers:
-            labels = container.labels
-            if labels.service is not None and labels.addresses is not None:
-                self.pairs[f"{labels.service}#{labels.replica}"] = labels.addresses
-        listed = cluster.services if cluster is not None else {}
-        here = {f"{c.labels.service}#{c.labels.replica}" for c in containers}
-        self.pairs = {name: pair for name, pair in self.pairs.items() if name in here or name.partition("#")[0] in listed}
-        window = self.clock() - 600.0
-        self.heals = {name: kept for name, times in self.heals.items() if (kept := [t for t in times if t >= window])}
-        observed = Observed.model_construct(
-            server=self.name,
-            pairs=dict(self.pairs),
-            containers=containers,
-            foreign=frozenset({"somebody_else"}),
-            networks=dict(boxes.networks),
-            own_networks=frozenset(boxes.networks) - {"bridge"},
-            images=dict(self._images()),
-            gates={},
-            connections={},
-            nginx=self._nginxes(),
-            busy_ports=frozenset(),
-            busy_loopback=frozenset(),
-            locals={f"shop/prod/{name}": value for name, value in self.locals.items()},
-            missing_secrets={},
-            heals={name: len(times) for name, times in self.heals.items()},
-            warnings={},
-            start_errors={},
-            starting=frozenset(self.in_hand),
-        )
-        observed.__dict__["gates"] = self._gates(desired, cluster, observed, now)
-        if cluster is not None:
-            observed.__dict__["connections"] = self.world.connections(self, drained_names(cluster, observed))
-            errors = {about: (why, passing) for _, _, about, passing, why in self.troubles.values() if about is not None}
-            errors |= stalls(desired, cluster, observed, self._elapsed(cluster, observed), self.site)
-            observed.__dict__["start_errors"] = errors
-        return observed
-
-    def _nginxes(self) -> dict[str, NginxState]:
-        found = {}
-        for box in self.boxes.boxes.values():
-            if box.plan.labels.role != "application" and box.status == "running":
-                found[box.plan.name] = NginxState.model_construct(
-                    name=box.plan.name,
-                    loaded=box.loaded.meaning.fingerprint if box.loaded is not None else None,
-                    old_workers=len(box.workers) if box.plan.labels.role == "edge" else 0,
-                    refused=box.refused[0] if box.refused is not None else None,
-                    error=box.refused[1] if box.refused is not None else None,
-                    tries=box.tries,
-                    refusals=self.refusals.of(box.plan.name, box.number),
-                )
-        return found
-
-    def _images(self) -> Iterator[tuple[str, ImageState]]:
-        for reference, (done, found, attempt, failures) in self.pulls.items():
-            hard = reference.endswith("unbuildable")
-            why = "build failed" if hard else "registry does not answer"
-            if self.world.now < done:
-                yield reference, ImageState.model_construct(status="preparing", attempt=attempt, failures=failures)
-            elif found is not None:
-                image = Image.model_construct(id=found, reference=found, volumes=(), exposed=())
-                yield reference, ImageState.model_construct(status="present", image=image, attempt=attempt)
-            else:
-                failed = ImageState.model_construct(
-                    status="failed", attempt=attempt, error=why, transient=not hard, failures=failures + 1
-                )
-                yield reference, failed
-
-    def _gates(self, desired: Desired, cluster: ClusterState | None, observed: Observed, now: float) -> dict[str, Gate]:
-        gates = {}
-        targets = gate_targets(desired, cluster, observed)
-        self.probes = {box: since for box, since in self.probes.items() if box in targets}
-        for identity, target in targets.items():
-            box = self.boxes.boxes[identity]
-            waited = now - max(self.probes.setdefault(identity, now), box.started)
-            running = box.status == "running" and target.owner.status == "running"
-            after = healthy_after(box.plan.labels.spec, self.name)
-            if box.status in ("exited", "dead"):
-                gate = Gate.model_construct(state="failed", error=f"exited with code {box.exit_code}")
-            elif running and after is not None and waited >= after:
-                gate = Gate.model_construct(state="passed", after=after)
-            elif running and after is None and waited >= FAILS_AFTER:
-                gate = Gate.model_construct(state="failed", error="connection refused")
-            else:
-                gate = Gate.model_construct(state="waiting")
-            gates[identity] = gate
-        return gates
-
     # Carrying out
 
     def _carry_out(
@@ -454,7 +307,7 @@ class Daemon:
     ) -> Generator[Moment, Answer, None]:
         world = self.world
         intended = self._intended(desired, cluster, observed)
-        actions = world.rules.plan(desired, cluster, observed, self._elapsed(cluster, observed), self.site, intended)
+        actions = world.rules.plan(desired, cluster, observed, self.elapsed(cluster, observed), self.site, intended)
         healing = {w.instance.name for w in wanted(desired, cluster, observed) if not w.gated}
         planned = {_about(action) for action in (*actions, *(held.action for held in self.in_hand.values()))}
         self.troubles = {about: trouble for about, trouble in self.troubles.items() if about in planned}
@@ -465,7 +318,7 @@ class Daemon:
                 continue
             world.acts(self, action)
             if isinstance(action, PrepareImage):
-                self._prepare(action, event)
+                self.pulls.prepare(action, world.now, answers=event.pull)
                 continue
             if isinstance(action, SignalInstance):
                 self.disk.marks.add(facts.signalled(action.id))
@@ -493,7 +346,7 @@ class Daemon:
 
     def _learn(self, switch: Switch, action: Reload) -> None:
         """What the engine is told of a switch: an nginx that has not done loading has not refused."""
-        told, states = {target.name: target for target in switch.targets}, self._nginxes()
+        told, states = {target.name: target for target in switch.targets}, nginx_states(self)
         boxes = [box for box in self.boxes.nginxes() if box.plan.name in told and (box.coming is None or box.coming[1] is None)]
         outcomes = [
             Switched(name, states[name].loaded == told[name].fingerprint, None, states[name])
@@ -523,25 +376,6 @@ class Daemon:
         if isinstance(action, StartInstance | StartContainer):
             about = _instance(action)
         self.troubles[_about(action)] = (again, count, about, True, str(error))
-
-    def _prepare(self, action: PrepareImage, event: Pass) -> None:
-        """As `engine/images.py`: a rollout asks what its tag means now; what is here is good enough while the registry is away."""
-        reference = action.reference
-        known = self.pulls.get(reference)
-        failures = known[3] + 1 if known is not None and known[2] == action.attempt else 0
-        here = reference if reference in self.images.values() else self.images.get(reference)
-        done, found = self.world.now, here
-        if here is None or (action.attempt and "@" not in reference):
-            done += PULL
-            if event.pull and not reference.endswith("unbuildable"):
-                found = _bytes_of(reference, done)
-        self.pulls[reference] = (done, found, action.attempt, failures)
-
-    def pulled(self) -> None:
-        """What has been pulled by now is there for good."""
-        for reference, (done, found, _, _) in self.pulls.items():
-            if found is not None and done <= self.world.now:
-                self.images[reference] = found
 
     # Publishing
 
@@ -608,12 +442,6 @@ def _instance(action: Action) -> str | None:
             return action.name
         case _:
             return None
-
-
-def _bytes_of(reference: str, at: float) -> str:
-    """What a reference names in the registry when it is pulled: its tags move every minute."""
-    name, _, tag = reference.partition(":")
-    return reference if "@" in reference else f"{name}@{tag}.{int(at // 60.0)}"
 
 
 def _about(action: Action) -> str:

@@ -18,7 +18,7 @@ from reconciler.plan.decide import Decision, decide
 from reconciler.plan.planner import plan
 from reconciler.plan.reporting import report
 from reconciler.render.nginx import Rendered
-from tests.simulation.daemon import Rules, rendered
+from tests.simulation.rules import Rules, rendered
 
 Reports = Mapping[str, Report]
 

@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from tests.simulation.daemon import Rules
 from tests.simulation.drawing import draw
+from tests.simulation.rules import Rules
 from tests.simulation.shrinking import outcome
 from tests.simulation.world import Broken, World
 

@@ -10,7 +10,8 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from tests.simulation.daemon import Daemon, Moment, Rules
+from tests.simulation.daemon import Daemon, Moment
+from tests.simulation.rules import Rules
 from tests.simulation.trace import Commit, Machine, Pass, Scene
 from tests.simulation.versions import Service
 from tests.simulation.world import Broken, World
@@ -32,7 +33,7 @@ class Mortal(World):
         """One pass, which may end early."""
         if not self.counting:
             return super().step(daemon, event)
-        daemon.pulled()
+        daemon.pulls.arrive(self.now)
         run, answer, begun = daemon.run(event), None, False
         try:
             moment: Moment = next(run)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from tests.simulation.daemon import Rules
+from tests.simulation.rules import Rules
 from tests.simulation.trace import Event, Pass, Scene
 from tests.simulation.world import Broken, World
 

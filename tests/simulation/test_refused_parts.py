@@ -6,7 +6,7 @@ from typing import Any
 
 from reconciler.model.report import Report
 from reconciler.plan.reporting import report
-from tests.simulation.daemon import Rules
+from tests.simulation.rules import Rules
 from tests.simulation.shrinking import outcome
 from tests.simulation.trace import Commit, Event, Fault, Machine, Pass, Scene
 from tests.simulation.versions import Service

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.simulation.daemon import Rules
 from tests.simulation.drawing import draw
+from tests.simulation.rules import Rules
 from tests.simulation.running import first_finding
 from tests.simulation.shrinking import outcome, shrink
 from tests.simulation.trace import Pass

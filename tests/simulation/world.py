@@ -13,10 +13,11 @@ from reconciler.model.effect import Effect
 from reconciler.model.identity import InstanceKey
 from reconciler.model.site import Site
 from tests.simulation.boxes import Box, Boxes
-from tests.simulation.daemon import Answer, Daemon, Moment, Rules, View
+from tests.simulation.daemon import Answer, Daemon, Moment, View
 from tests.simulation.invariants import Invariants
 from tests.simulation.people import commit
 from tests.simulation.remote import CLUSTER, Remote, Update
+from tests.simulation.rules import Rules
 from tests.simulation.trace import Commit, Event, Fault, Pass, Scene
 from tests.simulation.trouble import strike
 from tests.simulation.versions import Commits, Tree, address
@@ -133,7 +134,7 @@ class World:
 
     def step(self, daemon: Daemon, event: Pass) -> bool:
         """One pass, or what is left of one that was frozen."""
-        daemon.pulled()
+        daemon.pulls.arrive(self.now)
         self._background(daemon)
         if daemon.held is not None:
             run, moment, earlier = daemon.held
