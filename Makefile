@@ -13,6 +13,8 @@ UNIT := $(wildcard tests/test_*.py $(addprefix tests/,$(PURE)))
 # WITHOUT_DOCKER=1 leaves the tests that need Docker out; pytest says so in its first and last lines.
 DOCKER_OPTION := $(if $(WITHOUT_DOCKER),--without-docker)
 ARGS ?=
+# Workers of `make test`: one has all tests that share this machine's Docker Engine, the other one the rest (tests/lanes.py).
+WORKERS ?= 2
 # BENCH=quick: the benches in minutes, with fewer repetitions.
 BENCH ?= full
 
@@ -61,7 +63,7 @@ format: setup ## format the code
 
 .PHONY: test
 test: static test-ground ## everything: check, simulation, integration with real Docker, nginx and Git (WITHOUT_DOCKER=1 leaves that out)
-	@$(PYTEST) --ignore=tests/bench $(DOCKER_OPTION) -m "not cluster" --durations=25 $(ARGS)
+	@$(PYTEST) -n $(WORKERS) --ignore=tests/bench $(DOCKER_OPTION) -m "not cluster" --durations=25 $(ARGS)
 
 .PHONY: test-cluster
 test-cluster: test-ground ## faults and changes of several real servers, each with its own Docker daemon: forty minutes

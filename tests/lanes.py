@@ -9,18 +9,21 @@ import pytest
 from xdist.scheduler import LoadScopeScheduling
 
 LANES = {
+    # They start daemons of their own, which is hard work for the machine: one at a time.
+    "tests/cluster/": "Docker Engines of their own",
+    "tests/contract/test_docker_restart_contract.py": "Docker Engines of their own",
+    "tests/integration/test_reboot.py": "Docker Engines of their own",
+    "tests/integration/test_daemon.py::test_docker_gone_and_back_": "Docker Engines of their own",
     "tests/integration/": "the machine's Docker Engine",
     "tests/contract/test_docker_contract.py": "the machine's Docker Engine",
-    # They start daemons of their own, which is hard work for the machine, one at a time.
-    "tests/contract/test_docker_restart_contract.py": "Docker Engines of their own",
-    "tests/cluster/": "Docker Engines of their own",
     "tests/bench/": "the whole machine",
 }
+"""Beginnings of test ids, the first that fits counts, and what is shared."""
 
 
 def lane(nodeid: str) -> str | None:
     """The lane of a test; None when it may run beside any other."""
-    return next((name for path, name in LANES.items() if nodeid.startswith(path)), None)
+    return next((shared for beginning, shared in LANES.items() if nodeid.startswith(beginning)), None)
 
 
 class Lanes(LoadScopeScheduling):  # type: ignore[misc]
