@@ -27,16 +27,14 @@ def config(git_remote: Remote) -> Remote:
 
 @pytest.fixture
 def http(config: Remote) -> Iterator[HttpRemote]:
-    remote = HttpRemote(config.path.parent, TOKEN)
-    yield remote
-    remote.close()
+    with HttpRemote(config.path.parent, TOKEN) as remote:
+        yield remote
 
 
 @pytest.fixture
 def ssh(tmp_path: Path) -> Iterator[SshRemote]:
-    remote = SshRemote(tmp_path / "ssh")
-    yield remote
-    remote.close()
+    with SshRemote(tmp_path / "ssh") as remote:
+        yield remote
 
 
 @pytest.fixture

@@ -114,42 +114,28 @@ def populated(bed: Bed) -> None:
     bed.docker.create(plan(bed, "created-always", 30, restart="always"))
 
 
+AFTER = {
+    "runs-unless-stopped": ("running", None),
+    "runs-always": ("running", None),
+    "stopped-no": ("exited", 0),
+    "stopped-on-failure": ("exited", 0),
+    "stopped-unless-stopped": ("exited", 0),
+    "stopped-always": ("running", None),
+    "created-always": ("created", None),
+}
+"""What becomes of those of `populated` whatever ended them: status and exit code."""
+
+
 def test_after_a_restart_of_docker_what_ended_well_runs_again_only_if_it_always_does(bed: Bed) -> None:
     populated(bed)
     bed.daemon_restarts()
-    becomes(
-        bed,
-        {
-            "runs-no": ("exited", 0),
-            "runs-on-failure": ("exited", 0),
-            "runs-unless-stopped": ("running", None),
-            "runs-always": ("running", None),
-            "stopped-no": ("exited", 0),
-            "stopped-on-failure": ("exited", 0),
-            "stopped-unless-stopped": ("exited", 0),
-            "stopped-always": ("running", None),
-            "created-always": ("created", None),
-        },
-    )
+    becomes(bed, AFTER | {"runs-no": ("exited", 0), "runs-on-failure": ("exited", 0)})
 
 
 def test_after_a_power_cut_what_failed_with_it_runs_again_too(bed: Bed) -> None:
     populated(bed)
     bed.power_cut()
-    becomes(
-        bed,
-        {
-            "runs-no": ("exited", 255),
-            "runs-on-failure": ("running", None),
-            "runs-unless-stopped": ("running", None),
-            "runs-always": ("running", None),
-            "stopped-no": ("exited", 0),
-            "stopped-on-failure": ("exited", 0),
-            "stopped-unless-stopped": ("exited", 0),
-            "stopped-always": ("running", None),
-            "created-always": ("created", None),
-        },
-    )
+    becomes(bed, AFTER | {"runs-no": ("exited", 255), "runs-on-failure": ("running", None)})
 
 
 def test_what_runs_again_has_its_address_and_another_process(bed: Bed) -> None:

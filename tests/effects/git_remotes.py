@@ -108,6 +108,12 @@ class HttpRemote:
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True)
         self._thread.start()
 
+    def __enter__(self) -> HttpRemote:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
     def close(self) -> None:
         self.released.set()
         self._server.shutdown()
@@ -215,6 +221,12 @@ class SshRemote:
         kind, key, *_ = (self._directory / "host.pub").read_text().split()
         file.write_text(f"[127.0.0.1]:{self.port} {kind} {key}\n")
         return file
+
+    def __enter__(self) -> SshRemote:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def close(self) -> None:
         if self._process is not None:

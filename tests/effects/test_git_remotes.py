@@ -28,16 +28,14 @@ def origin(tmp_path: Path) -> Origin:
 
 @pytest.fixture
 def http(origin: Origin) -> Iterator[HttpRemote]:
-    remote = HttpRemote(origin.path.parent, TOKEN)
-    yield remote
-    remote.close()
+    with HttpRemote(origin.path.parent, TOKEN) as remote:
+        yield remote
 
 
 @pytest.fixture
 def ssh(tmp_path: Path) -> Iterator[SshRemote]:
-    remote = SshRemote(tmp_path / "ssh")
-    yield remote
-    remote.close()
+    with SshRemote(tmp_path / "ssh") as remote:
+        yield remote
 
 
 def opened(path: Path, url: str, **settings: object) -> GitRepository:

@@ -5,22 +5,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 
 from reconciler.effects.docker_create import unnamed_volumes
-from reconciler.errors import ReconcilerError, Stalled, Transient
+from reconciler.errors import Stalled, Transient
 from reconciler.model.container import ContainerPlan, Labels
-from reconciler.model.observed import Container, Image
-from tests.fakes.docker_engine import Box, Engine, EngineError, Stored
+from reconciler.model.observed import Container
+from tests.fakes.docker_engine import Box, Engine, EngineError
+from tests.fakes.docker_images import FakeImages
+from tests.fakes.docker_view import view
 
 
-class FakeDocker:
+class FakeDocker(FakeImages):
     """One daemon as one server sees it: containers labelled `reconciler.server=<server>` are ours."""
 
     def __init__(self, engine: Engine, server: str) -> None:
-        self.engine = engine
-        self.server = server
+        super().__init__(engine, server)
         self._seen: dict[str, tuple[tuple[object, ...], Container]] = {}
 
     # Containers
@@ -164,47 +164,7 @@ class FakeDocker:
                 raise Stalled(f"network {name} is not this server's: it is never removed", reason="ForeignNetwork")
             self._engine_says(lambda: self.engine.remove_network(name), f"remove network {name}")
 
-    # Images, output, ports
-
-    def image(self, reference: str) -> Image | None:
-        """The image, None when it is not here."""
-        with self._call("image", reference):
-            stored = self.engine.images.get(reference)
-            return _image(stored) if stored is not None else None
-
-    def pull(self, reference: str) -> Image:
-        """Fetch an image."""
-        with self._call("pull", reference):
-            found = self.engine.registry.get(reference, Transient(f"image {reference} cannot be fetched"))
-            if isinstance(found, ReconcilerError):
-                raise found
-            self.engine.writes += 1
-            self.engine.images[reference] = found
-            return _image(found)
-
-    def build(self, tag: str, context: Mapping[str, tuple[int, bytes]], dockerfile: str, seconds: float = 900.0) -> tuple[str, ...]:
-        """Build an image."""
-        with self._call("build", tag):
-            if dockerfile not in context:
-                raise Stalled(f"build of {tag} failed: no {dockerfile}", reason="BuildFailed")
-            built = self.engine.builds(tag, self.server)
-            if isinstance(built, ReconcilerError):
-                raise built
-            self.engine.writes += 1
-            self.engine.images[tag] = built
-            return (f"Successfully tagged {tag}",)
-
-    def remove_unused_images(self, keep: frozenset[str]) -> tuple[str, ...]:
-        """Remove images that this program built, that no container uses and whose tag and id are not in `keep`."""
-        with self._call("images", ""):
-            used = {box.image_id for box in self.engine.boxes.values()}
-            mine = {tag: stored for tag, stored in self.engine.images.items() if stored.built_by == self.server}
-            kept = {stored.id for tag, stored in mine.items() if tag in keep or stored.id in keep or stored.id in used}
-            gone = {tag: stored.id for tag, stored in mine.items() if stored.id not in kept}
-            for tag in gone:
-                self.engine.writes += 1
-                del self.engine.images[tag]
-            return tuple(sorted(set(gone.values())))
+    # Output, ports
 
     def logs(self, identity: str, tail: int = 20) -> tuple[str, ...]:
         """The last lines that a container wrote; empty when it is gone."""
@@ -224,14 +184,6 @@ class FakeDocker:
         return frozenset(port for on, port in taken if on in (address, "0.0.0.0"))
 
     # Inside
-
-    @contextmanager
-    def _call(self, verb: str, subject: str) -> Iterator[None]:
-        """A call: what is due has happened, and whoever watches may let it fail before, or after it was carried out."""
-        self.engine.settle()
-        self.engine.watch("before", verb, subject)
-        yield
-        self.engine.watch("after", verb, subject)
 
     def _is_ours(self, box: Box) -> bool:
         return box.ours and box.plan.labels.server == self.server
@@ -281,59 +233,11 @@ class FakeDocker:
         known = self._seen.get(box.id)
         if known is not None and known[0] == state:
             return known[1]
-        labels = box.plan.labels
-        own = labels.service.network if labels.service is not None else next(iter(box.networks), "")
-        address = box.addresses.get(own)
-        if box.status == "restarting":  # Docker has it for running, and knows the address that was fixed
-            address = box.endpoints.get(own)
-        if owner is not None and box.status == owner.status == "running":
-            address = owner.addresses.get(own)
-        container = Container(
-            id=box.id,
-            name=box.name,
-            labels=labels,
-            status=box.status,
-            created=f"{box.created:08d}",
-            image_id=box.image_id,
-            address=address,
-            pid=box.pid,
-            exit_code=box.exit_code if box.status == "exited" else None,
-            restarts=box.restarts,
-            namespace_of=box.joined,
-            networks=box.networks,
-            drift=tuple(self._drift(box, owner)),
-        )
+        container = view(box, owner)
         self._seen[box.id] = (state, container)
         return container
-
-    def _drift(self, box: Box, owner: Box | None) -> Iterator[str]:
-        plan = box.plan
-        if box.name != plan.name:
-            yield f"renamed from {plan.name} to {box.name}"
-        yield from box.by_hand
-        if box.restart != plan.restart:
-            yield f"restart policy {plan.restart} -> {box.restart}"
-        if box.joined is None and not plan.host_network:
-            wanted = plan.network or "bridge"
-            if wanted not in box.networks:
-                yield f"disconnected from {wanted}"
-            else:
-                has = box.endpoints[wanted]
-                if plan.address is not None and has != plan.address:
-                    yield f"address on {wanted} {plan.address} -> {has or 'none fixed'}"
-                lost = [alias for alias in sorted(plan.aliases) if alias not in box.aliases.get(wanted, ())]
-                if lost and plan.network:
-                    yield f"aliases on {wanted} lost: {', '.join(lost)}"
-            if plan.labels.role != "edge":
-                yield from (f"connected to {network}" for network in box.networks if network != wanted)
-        if owner is not None and box.status == owner.status == "running" and box.inside != owner.namespace:
-            yield f"left in an old network namespace: {owner.name} was restarted"
 
 
 def _is_a_wish(box: Box, signal: str) -> bool:
     """Docker takes SIGKILL and a container's own stop signal, any signal if it has none, for the wish to stop it for good."""
     return signal == "SIGKILL" or box.stop_signal is None or signal == box.stop_signal
-
-
-def _image(stored: Stored) -> Image:
-    return Image(id=stored.id, reference=stored.reference, volumes=stored.volumes, exposed=stored.exposed)

@@ -6,11 +6,9 @@ import pytest
 
 from reconciler.model.action import ConnectNetwork, Reload, RemoveInstance, StartNginx
 from reconciler.model.identity import ServiceKey
-from reconciler.model.observed import Elapsed
 from reconciler.model.routes import NginxConfig, Upstream
 from reconciler.plan import facts
 from reconciler.plan.nginxes import configs, serves
-from reconciler.plan.reporting import report
 from reconciler.plan.routes import host_collisions
 from reconciler.render.nginx import render
 from tests.plan.build import Story, desired, key, service, story
@@ -90,18 +88,7 @@ def test_a_foreign_container_named_like_the_edge_is_told_and_left_alone() -> Non
     for _ in range(5):
         there.carry_out()
     assert not any(isinstance(a, StartNginx) for a in there.plan())
-    observed = there.observe()
-    told = report(
-        there.story.want,
-        there.story.cluster,
-        observed,
-        there.machine.site,
-        there.intended(observed),
-        None,
-        identity="a",
-        elapsed=Elapsed(),
-        program="1",
-    )
+    told = there.report()
     assert "ForeignContainer" in {condition.reason for condition in told.conditions}
 
 
@@ -309,35 +296,13 @@ def test_what_the_decision_does_not_list_has_no_vote() -> None:
     there = Server(story(service())).calm()
     assert there.story.cluster is not None
     there.story.cluster = there.story.cluster.model_copy(update={"services": {}})
-    observed = there.observe()
-    made = report(
-        there.story.want,
-        there.story.cluster,
-        observed,
-        there.machine.site,
-        there.intended(observed),
-        None,
-        identity="a",
-        program="1",
-        elapsed=Elapsed(),
-    )
+    made = there.report()
     assert [(entry.phase, entry.rollout) for entry in made.instances] == [("failed", None)]
 
 
 def test_two_own_services_with_one_port_on_the_hosts_loopback_are_warned_of_by_name() -> None:
     there = Server(story(service("api", "y1", internal_port=5432), service(internal_port=5432))).calm()
-    observed = there.observe()
-    made = report(
-        there.story.want,
-        there.story.cluster,
-        observed,
-        there.machine.site,
-        there.intended(observed),
-        None,
-        identity="a",
-        elapsed=Elapsed(),
-        program="1",
-    )
+    made = there.report()
     (warning,) = [condition for condition in made.conditions if condition.reason == "PortInUse"]
     assert (warning.type, warning.status, warning.service) == ("Warning", True, "shop/prod/web")
     assert "127.0.0.1:5432" in warning.message and "shop/prod/api" in warning.message
