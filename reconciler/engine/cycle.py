@@ -143,7 +143,7 @@ class Cycle:
             busy=bool(carried.begun) or decided,
             next_in=min(waits, default=None),
             active={**ending(cluster, observed), **under_way(cluster)},
-            problem=self.poll_error or self._deciding.unreadable,
+            problem=self.poll_error or self._deciding.problem,
             poll_in=fast_poll(len(cluster.members)) if others else None,
         )
 
@@ -241,7 +241,7 @@ class Cycle:
         return Outcome(
             next_in=min(waits, default=None),
             active=waiting,
-            problem=self._deciding.unreadable or self._publisher.undecided,
+            problem=self._deciding.problem or self._publisher.undecided,
             poll_in=poll_in,
         )
 

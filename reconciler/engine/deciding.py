@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from reconciler.engine.copies import OwnCopy
+from reconciler.engine.newer import no_decider
 from reconciler.engine.publishing import Publisher
 from reconciler.engine.reporting import Reporter
 from reconciler.engine.standing import may_decide, sole
@@ -53,11 +54,21 @@ class Deciding:
         """A pass begins."""
         self.turn_in, self.looks = None, False
 
+    @property
+    def problem(self) -> Stalled | None:
+        """What keeps everybody with a program like this one from deciding until a person does something."""
+        cluster = self._own.cluster
+        if self.unreadable is not None or cluster is None:
+            return self.unreadable
+        return no_decider(self._server, self._options.program, cluster, self._reporter.all())
+
     def conditions(self) -> tuple[Condition, ...]:
-        """What keeps this server from following, for its report."""
-        if self.unreadable is None:
+        """The same, for its report."""
+        found = self.problem
+        if found is None:
             return ()
-        return (Condition(type="ClusterReadable", status=False, reason=self.unreadable.reason, message=str(self.unreadable)),)
+        kind = "Deciding" if self.unreadable is None else "ClusterReadable"
+        return (Condition(type=kind, status=False, reason=found.reason, message=str(found)),)
 
     def overtaken(self) -> None:
         """Another one's decision has landed first: nothing is decided on the old tip again, until a poll shows the new one."""

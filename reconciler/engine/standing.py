@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from reconciler.engine.following import Copy
+from reconciler.engine.newer import older
 from reconciler.engine.world import Identity
 from reconciler.errors import Stalled
 from reconciler.model.cluster import ClusterState
@@ -31,13 +32,9 @@ def may_decide(server: str, program: str, cluster: ClusterState, *, behind: bool
     """Members decide, unless their view (`behind`) or their program is older than the one that decided last."""
     if server not in cluster.members or (behind and len(cluster.members) > 1):
         return False
-    return _version(program) >= _version(cluster.decided_by.program)
+    return not older(program, cluster.decided_by.program)
 
 
 def sole(server: str, own: Copy | None) -> bool:
     """A sole member decides locally, once `members: [it]` has landed on the remote (DESIGN section 5)."""
     return own is not None and own.based_on is not None and own.cluster.members == (server,)
-
-
-def _version(program: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in program.split(".") if part.isdigit())

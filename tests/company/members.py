@@ -74,23 +74,36 @@ class Member:
     nginx: MemoryNginx
     prober: TimedProber
     said: list[str] = field(default_factory=list)
+    journal: MemoryJournal = field(default_factory=MemoryJournal)
 
 
-def member(name: str, git: GitPort, clock: ClockPort, jobs: JobsPort, *, healthy_after: float = HEALTHY_AFTER) -> Member:
-    """The real cycle over stand-ins and a given repository."""
+def member(
+    name: str,
+    git: GitPort,
+    clock: ClockPort,
+    jobs: JobsPort,
+    *,
+    healthy_after: float = HEALTHY_AFTER,
+    program: str = "0.1.0",
+    before: Member | None = None,
+) -> Member:
+    """The real cycle over stand-ins and a given repository. `before`: whose machine it is, with what runs there and its state."""
     docker, nginx, prober = MemoryDocker(), MemoryNginx(), TimedProber(clock.monotonic, healthy_after)
     said: list[str] = []
-    world = World(docker, nginx, prober, NoPulses(), NoSecrets(), MemoryJournal(), clock, git, jobs)
+    journal = MemoryJournal()
+    if before is not None:
+        docker, nginx, prober, journal = before.docker, before.nginx, before.prober, before.journal
+    world = World(docker, nginx, prober, NoPulses(), NoSecrets(), journal, clock, git, jobs)
     epochs = count(1)  # never the same twice, as random ones would be
     options = Options(
         identity=Identity(own=f"machine-{name}"),
-        program="0.1.0",
+        program=program,
         policy=Policy(),
-        epoch=lambda: f"epoch-{name}-{next(epochs)}",
+        epoch=lambda: f"epoch-{name}-{program}-{next(epochs)}",
         say=said.append,
     )
     site = Site(server=name, nginx_image="nginx", nginx_root="/nginx")
-    return Member(name, Cycle(world, site, options), docker, nginx, prober, said)
+    return Member(name, Cycle(world, site, options), docker, nginx, prober, said, journal)
 
 
 class Company:
@@ -103,14 +116,9 @@ class Company:
         self.rng = random.Random(seed)
         self.members: dict[str, Member] = {}
         self._loops: dict[str, _Loop] = {}
+        self._speed, self._speeds = speed, slow or {}
         for name in self.names:
-            fast = (slow or {}).get(name, speed)
-            loop = _Loop(self.time, self.rng.uniform(0.0, POLL_EVERY), partial(self._late, fast))
-            jobs = VirtualJobs(self.time, partial(self._lasts, fast), loop.wake)
-            git = MemoryGit(self.host, name, self.time.monotonic)
-            self.members[name] = member(name, git, self.time, jobs)
-            self._loops[name] = loop
-            loop.cycle = self.members[name].cycle
+            self._install(name, "0.1.0")
 
     def start(self) -> None:
         """All daemons start."""
@@ -120,6 +128,21 @@ class Company:
     def stop(self, name: str) -> None:
         """A daemon ends; its nginx and containers stay."""
         self._loops[name].cycle = None
+
+    def install(self, name: str, program: str) -> None:
+        """Another version of the program takes over on a server."""
+        self.stop(name)
+        self._install(name, program)
+        self._loops[name].begin()
+
+    def _install(self, name: str, program: str) -> None:
+        fast = self._speeds.get(name, self._speed)
+        loop = _Loop(self.time, self.rng.uniform(0.0, POLL_EVERY), partial(self._late, fast))
+        jobs = VirtualJobs(self.time, partial(self._lasts, fast), loop.wake)
+        git = MemoryGit(self.host, name, self.time.monotonic)
+        self.members[name] = member(name, git, self.time, jobs, program=program, before=self.members.get(name))
+        self._loops[name] = loop
+        loop.cycle = self.members[name].cycle
 
     def commit(self, versions: Mapping[str, str], subject: str, *, on: int | None = None) -> str:
         """A config commit; each server sees it at its next poll."""

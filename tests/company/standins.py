@@ -219,3 +219,7 @@ class MemoryJournal:
 
     def write(self, name: str, data: bytes) -> None:
         self._files[name] = data
+
+    def remove(self, name: str) -> None:
+        """By hand."""
+        del self._files[name]
