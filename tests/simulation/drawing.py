@@ -5,9 +5,9 @@ from __future__ import annotations
 import random
 from dataclasses import replace
 
-from tests.simulation.stories import LINES, absence, story
+from tests.simulation.stories import absence, story
 from tests.simulation.trace import Commit, Event, Fault, Machine, Pass, Push, Scene
-from tests.simulation.versions import Service
+from tests.simulation.versions import LINES, Service
 
 SIZES = (2,) * 8 + (3,) * 6 + (1,) * 3 + (4, 5, 6)
 RATES = (1.0, 1.0, 0.8, 1.25)

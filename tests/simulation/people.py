@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from tests.simulation.trace import Commit
-from tests.simulation.versions import Service, Tree, revision
+from tests.simulation.versions import LINES, Service, Tree, revision
 
 if TYPE_CHECKING:
     from tests.simulation.world import World
@@ -73,6 +73,8 @@ def _change(world: World, event: Commit, service: Service) -> str | None:
             fresh = replace(service, suspend=not service.suspend)
         case "public":
             fresh = replace(service, public=not service.public)
+        case "strategy" if not service.recreate:
+            fresh = replace(service, rolling=None if service.rolling is not None else LINES[event.value % len(LINES)])
         case "replicas" if not service.recreate:
             fresh = replace(service, replicas=1 + event.value % 2)
         case "place" if not service.recreate:

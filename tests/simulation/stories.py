@@ -11,16 +11,10 @@ from dataclasses import dataclass, replace
 
 from reconciler.model.desired import Rolling
 from tests.simulation.trace import Commit, Event, Fault, Machine, Pass
-from tests.simulation.versions import Service
+from tests.simulation.versions import LINES, Service
 
 Machines = tuple[Machine, ...]
 Services = tuple[Service, ...]
-
-LINES = (
-    Rolling(soak=20.0),
-    Rolling(soak=5.0, on_failure="abort_local"),
-    Rolling(max_parallel=2, max_unavailable=1, soak=0.0),
-)
 
 
 @dataclass(frozen=True)
@@ -102,7 +96,7 @@ def _growth(rng: random.Random, machines: Machines, services: Services) -> Story
 
 
 def _line(rng: random.Random, machines: Machines, services: Services) -> Story:
-    """A rolling rollout, in which a switched instance may come to harm."""
+    """A rolling rollout, in which a switched instance may come to harm; the next one may be of another strategy."""
     names = _names(machines)
     web = replace(services[0], count=len(names), rolling=rng.choice((*LINES, Rolling(soak=5.0), Rolling(soak=5.0))))
     place = sorted(service.name for service in services).index("web")
@@ -112,6 +106,9 @@ def _line(rng: random.Random, machines: Machines, services: Services) -> Story:
         if rng.random() < 0.4:
             events.append(Fault(0.1, rng.choice(("kill", "flap")), rng.choice(names), rng.randrange(100), seconds=20.0))
     events.extend(_rounds(names, 8, 4.0))
+    if rng.random() < 0.4:
+        events.extend((Commit(1.0, "strategy", place, rng.randrange(100)), Commit(1.0, "update", place, rng.choice((0, 4, 6)))))
+        events.extend(_rounds(names, 8, 4.0))
     return Story(tuple(events), (web, *services[1:]), names)
 
 

@@ -13,6 +13,12 @@ from reconciler.ports import internal_port
 
 PORT = 80
 DRAIN = 20.0
+LINES = (
+    Rolling(soak=20.0),
+    Rolling(soak=5.0, on_failure="abort_local"),
+    Rolling(max_parallel=2, max_unavailable=1, soak=0.0),
+)
+"""The rolling rollouts that a service may ask for."""
 
 
 @dataclass(frozen=True)
