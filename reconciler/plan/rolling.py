@@ -18,6 +18,7 @@ from reconciler.plan import facts
 from reconciler.plan.health import entry_of, listed, unavailable
 from reconciler.plan.pins import agreed, differ, found, pin
 from reconciler.plan.placed import assignment, idle_slot, outdated, staged
+from reconciler.plan.slots import replaced_versions
 from reconciler.plan.step import ATTEMPTS, Context, Step, abort, held, waited_for, waits
 from reconciler.plan.stopping import stop
 from reconciler.plan.switching import unacknowledged
@@ -168,7 +169,7 @@ def _finish(context: Context, key: ServiceKey, want: DesiredService, state: Serv
             "rollout": ended,
             "live": Live(spec=rollout.target, revision=rollout.revision, image=agreed(want, rollout, said)),
             "previous": state.live,
-            "others": (),
+            "others": replaced_versions(state),
             "backends": tuple(after(b) for b in state.backends),
             "container_port": want.spec.port,
             "retries": 0,

@@ -51,9 +51,14 @@ def other_versions(state: ServiceState, target: str) -> tuple[Live, ...]:
     if rollout is not None:
         known[rollout.target] = Live(spec=rollout.target, revision=rollout.revision, image=rollout.image)
         specs |= {rollout.target} if rollout.returned is not None else set()
-        specs |= {other.spec for other in state.others} if rollout.switched_at is None else set()
+        specs |= {other.spec for other in state.others} if rollout.switched_at is None or rollout.phase == "done" else set()
     specs -= {target, state.live.spec if state.live is not None else ""}
     return tuple(known[spec] for spec in sorted(specs & known.keys()))
+
+
+def replaced_versions(state: ServiceState) -> tuple[Live, ...]:
+    """What a stopped line had left on some servers, and a switch now replaces: it drains like the version before."""
+    return tuple(other for other in state.others if any(backend.spec == other.spec for backend in state.backends))
 
 
 def version_at(state: ServiceState, spec: str) -> Live | None:

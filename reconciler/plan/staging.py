@@ -9,6 +9,7 @@ from reconciler.plan import facts
 from reconciler.plan.pins import agreed, differ, found, pin
 from reconciler.plan.placed import assignment, obstacle, outdated
 from reconciler.plan.recreate import next_turn, turns
+from reconciler.plan.slots import replaced_versions
 from reconciler.plan.step import ATTEMPTS, SIDECAR_CAUSE, Context, Step, abort, waited_for, waits
 from reconciler.plan.votes import Tally, tally
 
@@ -87,7 +88,7 @@ def _switch(context: Context, want: DesiredService, state: ServiceState, rollout
         update={
             "rollout": switched,
             "live": state.live if rollout.scope else Live(spec=rollout.target, revision=rollout.revision, image=rollout.image),
-            "others": () if rollout.scope is None else state.others,
+            "others": replaced_versions(state) if rollout.scope is None else state.others,
             "previous": state.previous if rollout.scope or state.live is None or state.live.spec == rollout.target else state.live,
             "backends": tuple(after(b) for b in state.backends),
             "container_port": state.container_port if rollout.scope else want.spec.port,

@@ -296,6 +296,11 @@ def test_what_a_stopped_line_left_elsewhere_stays_known_in_the_next_rollout() ->
     told.commit(service(digest="x3", servers=ABC, rolling=LOCAL), revision=3).decide()
     assert [(other.spec, other.revision[:7]) for other in told.state().others] == [("x2", "0000002")]
     assert finish(told).slots("live") == ["a primary x3", "b secondary x3", "c secondary x3"]
+    # Found by the simulation (seed 1632): on a it drains now, as x1 does on b and c, and nobody knew that it had had traffic.
+    assert [other.spec for other in told.state().others] == ["x2"]
+    told.commit(service(digest="x4", servers=ABC, rolling=LOCAL), revision=4).decide()
+    assert [other.spec for other in told.state().others] == ["x2"]
+    finish(told)
     assert told.state().others == ()
 
 
