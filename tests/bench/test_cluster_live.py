@@ -153,8 +153,8 @@ def _look(bed: Bed, revision: str, tips: dict[str, str], moments: Moments, at: f
     """Write down what the status branches say for the first time."""
     cluster = bed.cluster(tips["status/cluster"])
     rollout = cluster.services[SERVICE].rollout
-    if cluster.config != revision or rollout is None:
-        return
+    if rollout is None or rollout.revision != revision:
+        return  # not staged yet: the last rollout's old nginx workers may be waited for
     moments.followed = moments.followed or at
     reports = [bed.report(name, tips[f"status/{name}"]) for name in SERVERS]
     votes = [e for r in reports for e in r.instances if e.rollout == rollout.id and e.phase in ("ready", "live")]
