@@ -241,22 +241,22 @@ def _no_fallback(config: NginxConfig) -> Rendered:
 
 
 def _never_ours(
-    found: ClusterState | None, damage: str | None, oid: str | None, own: Copy | None, *, server: str, epoch: str
+    found: ClusterState | None, damage: str | None, oid: str | None, own: Copy | None, *, server: str, epoch: str, **more: Any
 ) -> Followed:
     """A push whose outcome is unknown was not applied, so what is there now is somebody else's doing."""
     if own is not None and found is not None and own.based_on != oid and found.decided_by.server == server:
         rebuilt = own.cluster.model_copy(update={"epoch": epoch, "generation": own.cluster.generation + 1})
         return Followed(rebuilt, oid, ("rebuilt",), notice="this was not pushed by anybody")
-    return choose(found, damage, oid, own, server=server, epoch=epoch)
+    return choose(found, damage, oid, own, server=server, epoch=epoch, **more)
 
 
 def _stubborn(
-    found: ClusterState | None, damage: str | None, oid: str | None, own: Copy | None, *, server: str, epoch: str
+    found: ClusterState | None, damage: str | None, oid: str | None, own: Copy | None, *, server: str, epoch: str, **more: Any
 ) -> Followed:
     """What this server has not told yet goes before what the others have decided since."""
     if own is not None and own.reasons and found is not None:
         return Followed(own.cluster, oid, own.reasons)
-    return choose(found, damage, oid, own, server=server, epoch=epoch)
+    return choose(found, damage, oid, own, server=server, epoch=epoch, **more)
 
 
 MUTATIONS: Mapping[str, Rules] = {
