@@ -28,9 +28,12 @@ RECORD = "RECONCILER_RECORD_STEPS"
 
 
 class Faults:
-    """Counts the steps of this process, befores and afters each by themselves, as steps may overlap."""
+    """Counts the steps of this process, befores and afters each by themselves, as steps may overlap.
 
-    def __init__(self, kill_at: tuple[str, int] | None, record: Path | None) -> None:
+    kill_at: ("before" or "after", which of them: its number, or a pattern for what it says).
+    """
+
+    def __init__(self, kill_at: tuple[str, int | re.Pattern[str]] | None, record: Path | None) -> None:
         self._kill_at = kill_at
         self._record = record
         self._counts: Counter[str] = Counter()
@@ -43,9 +46,15 @@ class Faults:
             if self._record is not None:
                 with self._record.open("a") as file:
                     file.write(f"{when} {self._counts[when]} {what}\n")
-            if (when, self._counts[when]) == self._kill_at:
+            if self._is_the_one(when, what):
                 os.kill(os.getpid(), signal.SIGKILL)
                 signal.pause()
+
+    def _is_the_one(self, when: str, what: str) -> bool:
+        if self._kill_at is None or self._kill_at[0] != when:
+            return False
+        which = self._kill_at[1]
+        return self._counts[when] == which if isinstance(which, int) else which.fullmatch(what) is not None
 
     @contextmanager
     def around(self, what: str) -> Iterator[None]:
@@ -96,11 +105,15 @@ def requested(environment: Mapping[str, str]) -> Faults | None:
     return Faults(_point(kill) if kill else None, Path(record) if record else None)
 
 
-def _point(text: str) -> tuple[str, int]:
-    match = re.fullmatch(r"(before|after):([1-9][0-9]{0,5})", text)
-    if match is None:
-        raise Invalid([Problem(KILL_AT, 0, 0, f"is {text!r}; expected before:N or after:N, such as after:7")])
-    return match[1], int(match[2])
+def _point(text: str) -> tuple[str, int | re.Pattern[str]]:
+    match = re.fullmatch(r"(before|after):(?:([1-9][0-9]{0,5})|~(.+))", text)
+    try:
+        if match is not None:
+            return match[1], int(match[2]) if match[2] else re.compile(match[3])
+    except re.error:
+        pass
+    expected = "before:N or after:N, such as after:7, or after:~PATTERN, such as after:~rename .*"
+    raise Invalid([Problem(KILL_AT, 0, 0, f"is {text!r}; expected {expected}")])
 
 
 def _subject(effect: Effect) -> str:

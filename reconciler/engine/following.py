@@ -139,7 +139,7 @@ def choose(
         what = damage or "status/cluster was deleted"
     elif found.epoch in own.cluster.superseded:
         what = f"status/cluster was put back to the epoch {found.epoch[:8]}, which was given up"
-    elif found.epoch != own.cluster.epoch and (known is None or lacks != known):
+    elif found.epoch != own.cluster.epoch and (known is None or lacks != known or not _knows_more(own.cluster, found)):
         return Followed(found, remote_oid)
     elif found.epoch != own.cluster.epoch:
         what = f"status/cluster was rebuilt by {found.decided_by.server} without generation {own.cluster.generation}"
@@ -154,13 +154,16 @@ def choose(
     else:
         return Followed(found, remote_oid)
     given_up = (*own.cluster.superseded, *((*found.superseded, found.epoch) if found is not None else ()), own.cluster.epoch)
+    given_up_at = {**(found.superseded_at if found is not None else {}), **own.cluster.superseded_at}
+    given_up_at[own.cluster.epoch] = own.cluster.generation
     # Whoever rebuilds it publishes it: of several that do, the first to land is followed by the others.
     decider = Decider(server=server, program=own.cluster.decided_by.program)
     rebuilt = own.cluster.model_copy(
         update={
             "schema_": SCHEMA,
             "epoch": epoch,
-            "superseded": tuple(dict.fromkeys(given_up))[-SUPERSEDED_MOST:],
+            "superseded": (kept := tuple(dict.fromkeys(given_up))[-SUPERSEDED_MOST:]),
+            "superseded_at": {epoch: generation for epoch, generation in given_up_at.items() if epoch in kept},
             "generation": own.cluster.generation + 1,
             "decided_by": decider,
         }
@@ -184,6 +187,14 @@ def _ours(found: ClusterState, own: ClusterState) -> bool:
     Only a sole member decides ahead of the remote. Among several, what one follows has landed: an older one was rewound.
     """
     return found.decided_by.server == own.decided_by.server and found.members == (found.decided_by.server,)
+
+
+def _knows_more(own: ClusterState, found: ClusterState) -> bool:
+    """Whether this server's copy is later than the one that another server has rebuilt the state from.
+
+    Where that server never knew this epoch (the branch was changed by hand twice), the one with more generations counts.
+    """
+    return own.generation > found.superseded_at.get(own.epoch, found.generation)
 
 
 def _traffic(cluster: ClusterState) -> frozenset[tuple[str, str, int, str, str]]:

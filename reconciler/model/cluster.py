@@ -111,6 +111,7 @@ class ClusterState(Tolerant):
     schema_: int = Field(default=SCHEMA, alias="schema")
     epoch: str
     superseded: tuple[str, ...] = ()  # the epochs before, so that one that is put back by hand is known for what it is
+    superseded_at: Mapping[str, int] = {}  # the generation that each of them had for whoever gave it up
     generation: int
     decided_by: Decider
     members: tuple[str, ...]

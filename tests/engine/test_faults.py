@@ -18,7 +18,7 @@ def test_nothing_is_asked_for_without_the_variables() -> None:
     assert requested({}) is None and requested({KILL_AT: "", RECORD: ""}) is None
 
 
-@pytest.mark.parametrize("text", ["7", "after", "after:", "after:0", "during:3", "after:-1", "before: 3"])
+@pytest.mark.parametrize("text", ["7", "after", "after:", "after:0", "during:3", "after:-1", "before: 3", "after:~", "after:~("])
 def test_a_point_that_means_nothing_is_refused(text: str) -> None:
     with pytest.raises(Invalid, match="after:7"):
         requested({KILL_AT: text})
@@ -30,7 +30,12 @@ def test_the_process_dies_at_the_point_and_the_record_ends_there(tmp_path: Path)
         "for what in 'abc':\n"
         "    with faults.around(what): print(what, flush=True)\n"
     )
-    for point, printed, steps in (("before:2", "a", "before 1 a|after 1 a|before 2 b"), ("after:1", "a", "before 1 a|after 1 a")):
+    second = "before 1 a|after 1 a|before 2 b"
+    for point, printed, steps in (
+        ("before:2", "a", second),
+        ("before:~[bc]", "a", second),
+        ("after:1", "a", "before 1 a|after 1 a"),
+    ):
         record = tmp_path / point
         environment = {**os.environ, KILL_AT: point, RECORD: str(record)}
         done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, timeout=60)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.engine.following import Copy, follow, write_yaml
+from reconciler.engine.following import Copy, follow, read_cluster, write_yaml
 from reconciler.engine.ports import Publication, Snapshot
 from reconciler.engine.repository import Repository
 from reconciler.model.cluster import ClusterState, Decider
@@ -202,3 +202,23 @@ def test_a_branch_moved_back_after_a_compaction_is_noticed(bed: GitBed, servers:
     b.decide("and on")
     assert a.poll().lacks == lost
     assert words(a) == "lost"
+
+
+def test_a_copy_of_what_somebody_put_there_by_hand_knows_nothing_more(bed: GitBed, servers: tuple[Server, Server, Server]) -> None:
+    """Found by the simulation (seed 763): b follows an old state that was put there without history."""
+    a, b, _ = servers
+    first = read_cluster(a.poll().cluster)
+    assert first is not None
+    a.decide("two")
+    old = Server(bed, "c2")
+    bed.commit({"cluster.yaml": write_yaml(first)}, "By hand", branch=REF, orphan=True)
+    old.poll()
+    assert words(old) == "one"
+    bed.move(REF, None)
+    a.poll()
+    a.poll()  # it may have been a lagging replica
+    assert a.own is not None and words(a) == "two"
+    a.push(a.own.cluster)
+    old.poll()
+    assert (words(old), old.notice) == ("two", None)
+    assert b.own is not None

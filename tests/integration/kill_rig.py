@@ -27,19 +27,26 @@ PAUSE = 0.04
 """Between two requests of each of the two clients of a load: about 50 requests a second in all."""
 
 
+_ID = re.compile(r"\b[0-9a-f]{64}\b")
+
+
 @dataclass(frozen=True)
 class Step:
-    """A line of the record. `what` is without what differs from run to run."""
+    """A line of the record. `what` is without what differs from run to run; `point` asks for the first such step of any run."""
 
     when: str
     number: int
     what: str
+    point: str
 
     @classmethod
     def parse(cls, line: str, server: str) -> Step:
-        when, number, what = line.split(" ", 2)
-        what = re.sub(r"\b[0-9a-f]{64}\b", "ID", what.replace(server, "S")).replace("_secondary", "")
-        return cls(when, int(number), what)
+        when, number, said = line.split(" ", 2)
+        what = _ID.sub("ID", said.replace(server, "S")).replace("_secondary", "")
+        pattern = re.escape(_ID.sub("ID", said).replace("_secondary", "")).replace("ID", _ID.pattern)
+        # Each toggle goes to the other slot: its name stands behind the service's, which has no underscore.
+        pattern = re.sub(r"(_prod_[a-z0-9]+)", r"\1(_secondary)?", pattern)
+        return cls(when, int(number), what, f"{when}:~{pattern}")
 
     @property
     def about(self) -> str:
