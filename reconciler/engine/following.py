@@ -155,6 +155,8 @@ def choose(
         return Followed(found, remote_oid)
     given_up = (*own.cluster.superseded, *((*found.superseded, found.epoch) if found is not None else ()), own.cluster.epoch)
     given_up_at = {**(found.superseded_at if found is not None else {}), **own.cluster.superseded_at}
+    if found is not None:
+        given_up_at[found.epoch] = found.generation
     given_up_at[own.cluster.epoch] = own.cluster.generation
     # Whoever rebuilds it publishes it: of several that do, the first to land is followed by the others.
     decider = Decider(server=server, program=own.cluster.decided_by.program)
@@ -192,9 +194,12 @@ def _ours(found: ClusterState, own: ClusterState) -> bool:
 def _knows_more(own: ClusterState, found: ClusterState) -> bool:
     """Whether this server's copy is later than the one that another server has rebuilt the state from.
 
-    Where that server never knew this epoch (the branch was changed by hand twice), the one with more generations counts.
+    Where that server never knew this epoch, as both were rebuilt from another one, the one with more generations counts. A state
+    that has nothing to do with this server's knows nothing of what it lists as live.
     """
-    return own.generation > found.superseded_at.get(own.epoch, found.generation)
+    if own.epoch in found.superseded_at:
+        return own.generation > found.superseded_at[own.epoch]
+    return own.generation > found.generation or own.superseded_at.keys().isdisjoint(found.superseded_at)
 
 
 def _traffic(cluster: ClusterState) -> frozenset[tuple[str, str, int, str, str]]:

@@ -134,3 +134,25 @@ def test_without_a_copy_a_rewound_state_is_known_by_the_reports() -> None:
     assert found.notice is not None and "rewound to generation 6: the reports speak of 7" in found.notice
     for fine in (state(7), state(2, epoch="e2")):
         assert follow(write_yaml(fine), "tip", None, server="a", epoch="fresh", accepted=False, seen=seen).cluster == fine
+
+
+@pytest.mark.parametrize(
+    ("found", "followed"),
+    [
+        ({"epoch": "e9", "superseded_at": {"e2": 4}}, True),  # rebuilt from what this server follows
+        ({"epoch": "e9", "superseded_at": {"e2": 3}}, False),  # from before it
+        ({"epoch": "e9", "superseded_at": {"e1": 2}}, True),  # both rebuilt from the same: as many generations
+        ({"epoch": "e9", "superseded_at": {"e1": 2}, "generation": 3}, False),  # fewer of them
+        ({"epoch": "e0"}, False),  # from before everything was lost (seed 544)
+    ],
+)
+def test_of_two_that_do_not_come_from_each_other_the_one_that_knows_more_is_followed(
+    found: dict[str, object], followed: bool
+) -> None:
+    own = Copy(state(4, epoch="e2").model_copy(update={"superseded": ("e1",), "superseded_at": {"e1": 2}}), "old")
+    other = state(4, server="c").model_copy(update=found)
+    chosen_one = follow(write_yaml(other), "new", own, server="b", epoch="fresh", accepted=False, lacks="old")
+    assert chosen_one.cluster is not None
+    assert chosen_one.cluster.epoch == (other.epoch if followed else "fresh")
+    if not followed:
+        assert chosen_one.cluster.superseded_at[other.epoch] == other.generation
