@@ -139,7 +139,7 @@ def choose(
         what = damage or "status/cluster was deleted"
     elif found.epoch in own.cluster.superseded:
         what = f"status/cluster was put back to the epoch {found.epoch[:8]}, which was given up"
-    elif found.epoch != own.cluster.epoch and (known is None or lacks != known or not _knows_more(own.cluster, found)):
+    elif found.epoch != own.cluster.epoch and not (_untold(own, lacks) and _knows_more(own.cluster, found)):
         return Followed(found, remote_oid)
     elif found.epoch != own.cluster.epoch:
         what = f"status/cluster was rebuilt by {found.decided_by.server} without generation {own.cluster.generation}"
@@ -189,6 +189,11 @@ def _ours(found: ClusterState, own: ClusterState) -> bool:
     Only a sole member decides ahead of the remote. Among several, what one follows has landed: an older one was rewound.
     """
     return found.decided_by.server == own.decided_by.server and found.members == (found.decided_by.server,)
+
+
+def _untold(own: Copy, lacks: str | None) -> bool:
+    """Whether this server's copy holds what the remote's history does not: a commit that was lost, or decisions not pushed yet."""
+    return bool(own.reasons) or (own.comes_from is not None and lacks == own.comes_from)
 
 
 def _knows_more(own: ClusterState, found: ClusterState) -> bool:

@@ -87,6 +87,14 @@ def test_a_rebuild_by_somebody_else_is_followed_although_its_generation_is_lower
     assert chosen(state(2, epoch="e2", server="b"), Copy(state(7), "old")) == (state(2, epoch="e2", server="b"), None)
 
 
+def test_what_a_sole_member_has_not_pushed_yet_goes_before_a_rebuild_from_an_older_copy() -> None:
+    """Found by the simulation (seed 2439): it was cut off while the branch was changed by hand and rebuilt by another server."""
+    rebuilt = state(3, epoch="e2", server="b").model_copy(update={"superseded_at": {"e1": 2}})
+    ahead, as_old = Copy(state(3), "old", ("x live",)), Copy(state(2), "old", ("x waiting",))
+    assert chosen(rebuilt, ahead)[0] not in (rebuilt, None)
+    assert chosen(rebuilt, as_old) == (rebuilt, None)
+
+
 def test_an_epoch_that_was_given_up_and_is_put_back_is_no_rebuild_by_somebody_else() -> None:
     own = Copy(state(9, epoch="e2").model_copy(update={"superseded": ("e1",)}), "old")
     cluster, notice = chosen(state(12, epoch="e1", server="b"), own)
