@@ -127,8 +127,9 @@ def choose(
     """The same for a shared file that was read: `found`, None when it is not there or when `damage` says what is wrong with it."""
     if own is None:
         told = seen.get(found.epoch, 0) if found is not None and seen is not None else 0
-        if found is not None and told > found.generation:
-            # Without a copy of what was lost, what is live is found again from what runs, as after a deletion.
+        if found is not None and told > found.generation and server in found.members:
+            # Without a copy of what was lost, what is live is found again from what runs, as after a deletion. A newcomer does not
+            # do that: it may see a sole member's report before its decision.
             lost = f"status/cluster was rewound to generation {found.generation}: the reports speak of {told}"
             return Followed(None, remote_oid, notice=lost)
         return Followed(found, remote_oid, notice=damage)

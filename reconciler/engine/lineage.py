@@ -40,7 +40,7 @@ def lacks(git: Git, tip: str, followed: str) -> bool:
     seen = set(unread)
     while unread:
         sha = unread.pop(0)
-        content = git.read_file(sha, _FILE)
+        content = _content(git, sha)
         if content == ours:
             return False
         if _is_before(content, known):
@@ -51,6 +51,14 @@ def lacks(git: Git, tip: str, followed: str) -> bool:
         unread.extend(parent for parent in commit.parents if parent not in seen)
         seen.update(commit.parents)
     return True
+
+
+def _content(git: Git, sha: str) -> bytes | None:
+    """What a commit says. One that is too large to be read is no server's, and must not end the poll."""
+    try:
+        return git.read_file(sha, _FILE)
+    except Stalled:
+        return None
 
 
 def _is_before(content: bytes | None, known: ClusterState) -> bool:

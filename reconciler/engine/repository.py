@@ -62,6 +62,7 @@ class Repository:
         self._blobs: dict[str, bytes] = {}
         self._stale: dict[str, int] = {}
         self._last: Refs | None = None
+        self._lineage: tuple[str, str, bool] | None = None
 
     def poll(self, needed: frozenset[str], followed: str | None, decision: str | None = None) -> Snapshot:
         """One fetch, and the files of the tip and of the `needed` revisions. Raises Transient.
@@ -134,8 +135,14 @@ class Repository:
             report_oids=reports,
             rewritten=refs.forced.old if refs.forced is not None else None,
             behind=self._behind(refs.config, followed),
-            lacks=decision if decision and cluster_oid and lacks(self._git, cluster_oid, decision) else None,
+            lacks=decision if decision and cluster_oid and self._lacks(cluster_oid, decision) else None,
         )
+
+    def _lacks(self, tip: str, decision: str) -> bool:
+        """Asked once for the same two: while a rebuilt decision cannot be pushed, every poll would read the history again."""
+        if self._lineage is None or self._lineage[:2] != (tip, decision):
+            self._lineage = (tip, decision, lacks(self._git, tip, decision))
+        return self._lineage[2]
 
     def _status_file(self, oid: str, path: str) -> bytes | Stalled | None:
         """One that is too large is its branch's trouble, and no reason to follow nothing else."""

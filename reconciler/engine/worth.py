@@ -11,7 +11,7 @@ from reconciler.model.report import Report
 from reconciler.plan.awaited import awaited, resolves, settles, telling
 
 OWN_WORD_SECONDS = 30.0
-"""For at most so long the first in turn keeps its own word back for the decision that it completes."""
+"""For so long (longer where polls and pushes are slow) the first in turn keeps its own word back for the decision it completes."""
 
 
 @dataclass(frozen=True)

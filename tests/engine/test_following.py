@@ -140,7 +140,7 @@ def test_without_a_copy_a_rewound_state_is_known_by_the_reports() -> None:
     found = follow(write_yaml(state(6)), "tip", None, server="a", epoch="fresh", accepted=False, seen=seen)
     assert (found.cluster, found.based_on) == (None, "tip")
     assert found.notice is not None and "rewound to generation 6: the reports speak of 7" in found.notice
-    for fine in (state(7), state(2, epoch="e2")):
+    for fine in (state(7), state(2, epoch="e2"), state(6, members=("b",))):  # of the last one it is no member
         assert follow(write_yaml(fine), "tip", None, server="a", epoch="fresh", accepted=False, seen=seen).cluster == fine
 
 

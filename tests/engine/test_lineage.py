@@ -116,6 +116,17 @@ def test_a_branch_that_was_moved_back_and_has_grown_again_has_not(bed: GitBed, s
     assert a.notice is not None and "generation 3 has not come from 2" in a.notice
 
 
+def test_a_decision_put_there_by_hand_that_is_too_large_to_read_is_replaced(
+    bed: GitBed, servers: tuple[Server, Server, Server]
+) -> None:
+    """It ended every poll, as it was read a second time to see where it comes from."""
+    a, _, _ = servers
+    lost = a.decide("two")
+    bed.commit({"cluster.yaml": b"#" * (5 * 1024 * 1024)}, "Too large", branch=REF, orphan=True)
+    assert a.poll().lacks == lost
+    assert words(a) == "two" and a.notice is not None
+
+
 def test_what_is_rebuilt_contains_what_was_lost_so_that_everybody_follows_it(
     bed: GitBed, servers: tuple[Server, Server, Server]
 ) -> None:
