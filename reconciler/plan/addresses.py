@@ -7,6 +7,7 @@ at a hash and probes upward, so that the same services get the same addresses ag
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network
 
 from reconciler.errors import Stalled
@@ -22,8 +23,8 @@ PAIRS = 94  # up to .191: the last quarter is for containers that join without a
 
 def subnet_for(network: str, pool: str, existing: Mapping[str, str]) -> str:
     """A /24 of `pool` that overlaps no existing Docker network. Raises Stalled when the pool is exhausted."""
-    candidates = list(IPv4Network(pool).subnets(new_prefix=24))
-    taken = [IPv4Network(subnet) for subnet in existing.values() if subnet and ":" not in subnet]
+    candidates = _blocks(pool)
+    taken = [_network(subnet) for subnet in existing.values() if subnet and ":" not in subnet]
     start = bucket_hash(network) % len(candidates)
     for candidate in (*candidates[start:], *candidates[:start]):
         if not any(candidate.overlaps(other) for other in taken):
@@ -35,12 +36,12 @@ def subnet_for(network: str, pool: str, existing: Mapping[str, str]) -> str:
 
 def edge_address(subnet: str) -> str:
     """The edge's address on a project network."""
-    return str(IPv4Network(subnet)[EDGE_OFFSET])
+    return str(_network(subnet)[EDGE_OFFSET])
 
 
 def pair_for(key: ServiceKey, replica: int, subnet: str, taken: Iterable[Pair]) -> Pair:
     """The addresses of the primary and the secondary slot. Raises Stalled when the network is full."""
-    network = IPv4Network(subnet)
+    network = _network(subnet)
     used = {IPv4Address(address) for pair in taken for address in pair}
     start = bucket_hash(f"{key}#{replica}") % PAIRS
     for step in range(PAIRS):
@@ -49,3 +50,14 @@ def pair_for(key: ServiceKey, replica: int, subnet: str, taken: Iterable[Pair]) 
         if primary not in used and secondary not in used:
             return str(primary), str(secondary)
     raise Stalled(f"{key.network} ({subnet}) has no free addresses left for {key}; split the project", reason="NetworkFull")
+
+
+@lru_cache(maxsize=4096)
+def _network(subnet: str) -> IPv4Network:
+    """Every pass reads the same few subnets."""
+    return IPv4Network(subnet)
+
+
+@lru_cache(maxsize=16)
+def _blocks(pool: str) -> tuple[IPv4Network, ...]:
+    return tuple(IPv4Network(pool).subnets(new_prefix=24))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from functools import lru_cache
 
 from reconciler.model.container import ContainerPlan, Labels, Publish
 from reconciler.model.desired import DesiredService, Mount
@@ -77,6 +78,7 @@ def sidecar(site: Site, instance: InstanceKey, labels: Labels, publish: tuple[Pu
     )
 
 
+@lru_cache(maxsize=16)
 def edge(site: Site, network: str, address: str) -> ContainerPlan:
     """The edge, on its first project network; it is connected to the others after its creation."""
     return _shaped(
@@ -97,6 +99,7 @@ def edge(site: Site, network: str, address: str) -> ContainerPlan:
     )
 
 
+@lru_cache(maxsize=16)
 def host_listener(site: Site) -> ContainerPlan:
     """The nginx in the server's own namespace that gives processes outside Docker the same localhost ports."""
     return _shaped(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from reconciler.model.action import Action, ConnectNetwork, EnsureNetwork, Reload, RemoveInstance, StartNginx
@@ -15,7 +15,7 @@ from reconciler.model.routes import NginxConfig
 from reconciler.model.site import Site
 from reconciler.plan import containers, facts
 from reconciler.plan.addresses import edge_address, subnet_for
-from reconciler.plan.routes import edge_config, host_config, sidecar_config
+from reconciler.plan.routes import edge_config, edge_routes, host_config, host_listens, sidecar_config
 from reconciler.plan.upstreams import Reachable
 
 SIDECAR_TRIES = 3
@@ -99,10 +99,9 @@ def nginx_containers(
     """
     actions: list[Action] = []
     reach = Reachable(desired, cluster, observed)
-    config = edge_config(reach, site)
-    actions.extend(_edge(config, observed, site, public_networks(desired, cluster), networks))
-    host = host_config(reach, site)
-    actions.extend(_ensure(containers.host_listener(site), host, (), observed))
+    actions.extend(_edge(reach, site, public_networks(desired, cluster), networks))
+    host = containers.host_listener(site) if host_listens(reach, site) else None
+    actions.extend(_ensure(host, lambda: host_config(reach, site), (), observed))
     return actions
 
 
@@ -166,9 +165,8 @@ def public_networks(desired: Desired, cluster: ClusterState) -> frozenset[str]:
     return frozenset(found)
 
 
-def _edge(
-    config: NginxConfig | None, observed: Observed, site: Site, needed: frozenset[str], networks: dict[str, str]
-) -> list[Action]:
+def _edge(reach: Reachable, site: Site, needed: frozenset[str], networks: dict[str, str]) -> list[Action]:
+    observed = reach.observed
     made: list[Action] = []
     for name in sorted(needed - networks.keys()):
         # Nothing of the project runs on this server, and its edge routes to it all the same.
@@ -177,10 +175,10 @@ def _edge(
     present = sorted(needed)
     home = present[0] if present else ""
     found = _of_role(observed, "edge")
-    plan = containers.edge(site, home, edge_address(networks[home])) if config is not None else None
+    plan = containers.edge(site, home, edge_address(networks[home])) if edge_routes(reach) else None
     others = tuple((name, edge_address(networks[name])) for name in present if name != home)
-    actions = _ensure(plan, config, others, observed, role="edge")
-    if actions or found is None or config is None:
+    actions = _ensure(plan, lambda: edge_config(reach, site), others, observed, role="edge")
+    if actions or found is None or plan is None:
         return [*made, *actions]
     joins: list[Action] = [
         ConnectNetwork(container=found.name, network=name, address=address, cause=f"{found.name} routes to services on {name}")
@@ -192,13 +190,14 @@ def _edge(
 
 def _ensure(
     plan: ContainerPlan | None,
-    config: NginxConfig | None,
+    configured: Callable[[], NginxConfig | None],
     networks: tuple[tuple[str, str], ...],
     observed: Observed,
     role: str = "host",
 ) -> list[Action]:
+    """`configured`: what it is started with, worked out only when it is started: a pass that finds nothing to do needs none."""
     found = _of_role(observed, role)
-    if plan is None or config is None:
+    if plan is None:
         if found is None:
             return []
         return [
@@ -207,14 +206,17 @@ def _ensure(
     if found is None and plan.name in observed.foreign:
         return []  # a condition in the report says so
     if found is None:
-        return [StartNginx(container=plan, config=config, networks=networks, cause=f"{plan.name} is missing")]
-    if found.status in ("exited", "created", "dead", "paused"):
+        why = f"{plan.name} is missing"
+    elif found.status in ("exited", "created", "dead", "paused"):
         why = f"{found.name} is {found.status}"
     elif found.labels.shape != plan.labels.shape:
         why = f"{found.name} was made from other settings"
     else:
         return []
-    return [StartNginx(container=plan, config=config, networks=networks, replaces=(found.id,), cause=why)]
+    config = configured()
+    assert config is not None, plan.name
+    replaces = (found.id,) if found is not None else ()
+    return [StartNginx(container=plan, config=config, networks=networks, replaces=replaces, cause=why)]
 
 
 def _of_role(observed: Observed, role: str) -> Container | None:

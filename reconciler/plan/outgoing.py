@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from reconciler.model.cluster import Backend, ClusterState, ServiceState
 from reconciler.model.identity import InstanceKey, ServiceKey
+from reconciler.model.lately import lately
 from reconciler.model.observed import Container, Observed
 
 
@@ -29,8 +30,13 @@ class Outgoing:
     lived: bool
 
 
-def outgoing(cluster: ClusterState, observed: Observed) -> Iterator[Outgoing]:
+@lately
+def outgoing(cluster: ClusterState, observed: Observed) -> tuple[Outgoing, ...]:
     """What has to end here, by instance. It says what, not whether this server's nginxes have let go of it yet."""
+    return tuple(_outgoing(cluster, observed))
+
+
+def _outgoing(cluster: ClusterState, observed: Observed) -> Iterator[Outgoing]:
     backends = _backends(cluster, observed.server)
     for instance in sorted({c.instance for c in observed.containers if c.instance is not None}):
         container = observed.of(instance) or observed.of(instance, "sidecar")

@@ -18,6 +18,13 @@ one service must not cut what another one is using. There are at most as many su
 connections that are still open were opened."""
 
 
+def edge_routes(reach: Reachable) -> bool:
+    """Whether the edge has anything to route, so that there is an `edge_config`."""
+    desired = reach.desired
+    routed = (_live_service(desired, key, state) or desired.services.get(key) for key, state in reach.services())
+    return any(public.hosts for service in routed if service is not None for public in service.public)
+
+
 def edge_config(reach: Reachable, site: Site) -> NginxConfig | None:
     """The edge's configuration; None when nothing is public."""
     desired = reach.desired
@@ -90,6 +97,12 @@ def host_config(reach: Reachable, site: Site) -> NginxConfig | None:
     if not listeners:
         return None
     return _stream_config("host", site.host_name, site.host_generation_port, listeners.values(), upstreams.values())
+
+
+def host_listens(reach: Reachable, site: Site) -> bool:
+    """Whether the host listener has anybody to lead to, so that there is a `host_config`."""
+    free = ((key, state) for key, state in reach.services() if state.internal_port not in (0, *reach.observed.busy_loopback))
+    return site.host_listener and any(reach.upstream(key, state, by_name=False) is not None for key, state in free)
 
 
 def host_collisions(cluster: ClusterState, observed: Observed) -> Mapping[str, tuple[int, str]]:

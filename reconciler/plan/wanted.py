@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from reconciler.model.cluster import Backend, ClusterState, Rollout, ServiceState
 from reconciler.model.desired import Build, Desired, DesiredService
 from reconciler.model.identity import InstanceKey, ServiceKey
+from reconciler.model.lately import lately
 from reconciler.model.observed import Container, Observed
 from reconciler.plan.votes import pinned
 
@@ -81,6 +82,7 @@ def newcomer(desired: Desired, cluster: ClusterState | None, server: str) -> boo
     return cluster is None or (server not in cluster.members and server in desired.servers)
 
 
+@lately
 def wanted(desired: Desired, cluster: ClusterState, observed: Observed) -> tuple[Wanted, ...]:
     """Live instances first, then staged ones; draining ones are not wanted, only tolerated."""
     found = []

@@ -159,7 +159,9 @@ class Daemon:
         desired = world.commits.desired(self.view.head)
         entry = desired.servers.get(self.name)
         known = self.cluster.addresses if self.cluster is not None else {}
-        self.site = self.site.model_copy(update={"address": entry.address if entry is not None else known.get(self.name)})
+        address = entry.address if entry is not None else known.get(self.name)
+        if self.site.address != address:
+            self.site = self.site.model_copy(update={"address": address})
         observed = look(self, desired)
         if not self.spoken:
             try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from reconciler.model import effect as e
@@ -98,25 +99,24 @@ class Invariants:
                     yield worker.loaded
 
     def _reaches(self, daemon: Daemon, nginx: Box, name: str, live: tuple[str, ...], backup: tuple[str, ...], found: Found) -> None:
-        service = ServiceKey(*name.split("_"))
+        service = _service(name)
         if not self.promised(service):
             return
-        here = f"{nginx.plan.name} on {daemon.machine}: {name}"
         accepting = [at for peer in live if (at := self._at(daemon, peer, found)) is not None]
         for other, box in accepting:
             instance = box.instance
             assert instance is not None
             if instance.service != service:
-                self.world.fail("I9", f"{here} leads to {instance} on {other.machine}")
+                self.world.fail("I9", f"{_named(nginx, daemon, name)} leads to {instance} on {other.machine}")
             if (other.machine, instance) not in self.hurt and not _given_up(nginx) and not other.boxes.healthy(box, self.world.now):
-                self.world.fail("I3", f"{here} has the unhealthy {instance} on {other.machine}")
+                self.world.fail("I3", f"{_named(nginx, daemon, name)} has the unhealthy {instance} on {other.machine}")
         if accepting:
             return
         behind = [at for peer in backup if (at := self._at(daemon, peer, found)) is not None]
         if any(other.boxes.healthy(box, self.world.now) for other, box in behind):
             return
         if not any(instance.service == service for _, instance in self.hurt):
-            self.world.fail("I1", f"{here} reaches nobody: {live} {backup}")
+            self.world.fail("I1", f"{_named(nginx, daemon, name)} reaches nobody: {live} {backup}")
 
     def _at(self, daemon: Daemon, peer: str, found: Found) -> tuple[Daemon, Box] | None:
         place = (daemon.machine, peer)
@@ -136,9 +136,9 @@ class Invariants:
     def _out_of_reach(self, daemon: Daemon) -> bool:
         """A server that the inventory drains is waited for up to `ack_timeout` only."""
         tree = self.world.commits.tree
-        report = self.world.remote.reports().get(daemon.name)
         if self.last is None or tree.servers.get(daemon.name, ("", "removed"))[1] == "active":
             return False
+        report = self.world.remote.reports().get(daemon.name)
         serving = report.serving if report is not None else None
         return serving is None or (serving.epoch, serving.generation) != (self.last.epoch, self.last.generation)
 
@@ -261,7 +261,7 @@ class Invariants:
         if box is None or box.loaded is None or box.plan.labels.role == "edge" or daemon.machine not in self.bound:
             return
         for name in sorted(box.loaded.meaning.used - meaning(target.text).used):
-            service = ServiceKey(*name.split("_"))
+            service = _service(name)
             hurt = any(instance.service == service for _, instance in self.hurt)
             if self.promised(service) and not hurt and not self._elsewhere(service, daemon):
                 self.world.fail("I1", f"{target.name} on {daemon.machine} loses {name}, which is live")
@@ -382,3 +382,13 @@ class Invariants:
 def _given_up(nginx: Box) -> bool:
     """A sidecar that cannot reload is replaced with its pair and not waited for; its fallback is what its application has left."""
     return nginx.plan.labels.role == "sidecar" and nginx.tries >= SIDECAR_TRIES
+
+
+@lru_cache(maxsize=256)
+def _service(upstream: str) -> ServiceKey:
+    """The service that an upstream is of."""
+    return ServiceKey(*upstream.split("_"))
+
+
+def _named(nginx: Box, daemon: Daemon, upstream: str) -> str:
+    return f"{nginx.plan.name} on {daemon.machine}: {upstream}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from reconciler.model.action import PrepareImage
 from reconciler.model.observed import Image, ImageState
@@ -54,21 +55,21 @@ class Pulls:
     def states(self, now: float) -> Iterator[tuple[str, ImageState]]:
         """For `Observed.images`."""
         for reference, asked in self._asked.items():
-            attempt, found = asked.attempt, asked.found
-            hard = reference.endswith("unbuildable")
-            why = "build failed" if hard else "registry does not answer"
-            if now < asked.done:
-                yield reference, ImageState.model_construct(status="preparing", attempt=attempt, failures=asked.failures)
-            elif found is not None:
-                image = Image.model_construct(id=found, reference=found, volumes=(), exposed=())
-                yield reference, ImageState.model_construct(status="present", image=image, attempt=attempt)
-            else:
-                yield (
-                    reference,
-                    ImageState.model_construct(
-                        status="failed", attempt=attempt, error=why, transient=not hard, failures=asked.failures + 1
-                    ),
-                )
+            yield reference, _state(reference, asked, now < asked.done)
+
+
+@lru_cache(maxsize=1024)
+def _state(reference: str, asked: _Asked, pulled: bool) -> ImageState:
+    """`pulled`: it is on its way."""
+    attempt, found = asked.attempt, asked.found
+    if pulled:
+        return ImageState.model_construct(status="preparing", attempt=attempt, failures=asked.failures)
+    if found is not None:
+        image = Image.model_construct(id=found, reference=found, volumes=(), exposed=())
+        return ImageState.model_construct(status="present", image=image, attempt=attempt)
+    hard = reference.endswith("unbuildable")
+    why = "build failed" if hard else "registry does not answer"
+    return ImageState.model_construct(status="failed", attempt=attempt, error=why, transient=not hard, failures=asked.failures + 1)
 
 
 def _bytes_of(reference: str, at: float) -> str:
