@@ -36,11 +36,13 @@ from reconciler.model.site import Site
 from reconciler.model.switched import Switched
 from reconciler.plan import facts
 from reconciler.plan.awaited import awaited, only_words, resolves, telling
+from reconciler.plan.masks import PulseTarget, pulse_targets, several
 from reconciler.plan.nginxes import Intended
 from reconciler.plan.wanted import wanted
 from tests.simulation.boxes import Boxes
 from tests.simulation.looking import look, nginx_states
 from tests.simulation.pulls import Pulls
+from tests.simulation.pulses import Pulses
 from tests.simulation.remote import CLUSTER, Content, Pushed, Update
 from tests.simulation.rules import Remembered
 from tests.simulation.trace import Pass
@@ -127,6 +129,7 @@ class Daemon:
         self.heals: dict[str, list[float]] = {}
         self.troubles: dict[str, tuple[float, int, str | None, bool, str]] = {}
         self.pulls.forget()
+        self.pulses = Pulses()
         self.in_hand: dict[str, InHand] = {}
         self.pairs: dict[str, tuple[str, str]] = {}
         self.texts = Remembered(self.world.rules.render)
@@ -162,6 +165,7 @@ class Daemon:
         address = entry.address if entry is not None else known.get(self.name)
         if self.site.address != address:
             self.site = self.site.model_copy(update={"address": address})
+        self.pulses.look(world.now, self._answers)
         observed = look(self, desired)
         if not self.spoken:
             try:
@@ -176,6 +180,11 @@ class Daemon:
             self.unseen -= unseen
         yield from self._publish(event)
         return before != (self.report, self.cluster, world.remote.pushes, self.boxes.version)
+
+    def _answers(self, target: PulseTarget, address: str) -> bool:
+        """Whether a backend answers this server's probe."""
+        found = self.world.reached(self, address)
+        return found is not None and (target.path is None or found[0].boxes.healthy(found[1], self.world.now))
 
     def _take_in(self, view: View) -> None:
         world = self.world
@@ -309,6 +318,7 @@ class Daemon:
     ) -> Generator[Moment, Answer, None]:
         world = self.world
         intended = self._intended(desired, cluster, observed)
+        self.pulses.watch(pulse_targets(desired, cluster, observed, several(intended)), world.now)
         actions = world.rules.plan(desired, cluster, observed, self.elapsed(cluster, observed), self.site, intended)
         healing = {w.instance.name for w in wanted(desired, cluster, observed) if not w.gated}
         planned = {_about(action) for action in (*actions, *(held.action for held in self.in_hand.values()))}

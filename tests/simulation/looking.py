@@ -43,6 +43,7 @@ def look(daemon: Daemon, desired: Desired) -> Observed:
         gates={},
         connections={},
         nginx=nginx_states(daemon),
+        dead=daemon.pulses.dead(),
         busy_ports=frozenset(),
         busy_loopback=frozenset(),
         locals={f"shop/prod/{name}": value for name, value in daemon.locals.items()},

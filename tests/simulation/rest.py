@@ -95,6 +95,10 @@ def _server(world: World, daemon: Daemon, cluster: ClusterState) -> None:
         able = box is not None and healthy_after(box.plan.labels.spec, daemon.name) is not None
         if box is not None and able and not boxes.healthy(box, world.now) and not stays(cluster.services[str(instance.service)]):
             world.fail("I6", f"{instance} on {daemon.name} is {box.status}")
+    for address in daemon.pulses.dead():
+        reached = world.reached(daemon, address)
+        if reached is not None and reached[0].boxes.healthy(reached[1], world.now):
+            world.fail("I6", f"{daemon.name} passes over {address}, which answers")
     if not cluster.services and set(boxes.networks) != {"bridge"}:
         world.fail("I6", f"{daemon.name} has networks {sorted(boxes.networks)}")
 

@@ -28,8 +28,8 @@ class Story:
 
 def story(rng: random.Random, machines: Machines, services: Services) -> Story:
     """One of the stories."""
-    told = rng.choice((_stall, _stall, _history, _history, _loss, _growth, _line, _line) if len(machines) > 1 else (_stall, _loss))
-    return told(rng, machines, services)
+    among = (_stall, _stall, _history, _history, _loss, _growth, _line, _line, _silence, _silence)
+    return rng.choice(among if len(machines) > 1 else (_stall, _loss))(rng, machines, services)
 
 
 def absence(rng: random.Random, machines: Machines) -> list[Event]:
@@ -110,6 +110,22 @@ def _line(rng: random.Random, machines: Machines, services: Services) -> Story:
         events.extend((Commit(1.0, "strategy", place, rng.randrange(100)), Commit(1.0, "update", place, rng.choice((0, 4, 6)))))
         events.extend(_rounds(names, 8, 4.0))
     return Story(tuple(events), (web, *services[1:]), names)
+
+
+def _silence(rng: random.Random, machines: Machines, services: Services) -> Story:
+    """Instances do not answer for longer than it takes to pass over them, nobody brings them back, and a rollout begins."""
+    names = _names(machines)
+    events = [*_rounds(names, 7, 2.0)]
+    for _ in range(2):
+        hit, seconds = rng.choice(names), rng.choice((25.0, 60.0, 120.0))
+        harm = rng.choice(("power", "kill", "pause", "flap"))
+        if harm != "power":
+            events.append(Fault(0.1, "away", hit, seconds=seconds))
+        events.append(Fault(0.1, harm, hit, rng.randrange(100), seconds=seconds))
+        events.extend(_rounds([name for name in names if name != hit], rng.choice((3, 6)), 5.0))
+        events.append(_good(rng))
+        events.extend(_rounds(names, 16, rng.choice((3.0, 6.0)), rng))
+    return Story(tuple(events), (replace(services[0], count=len(names)), *services[1:]), names)
 
 
 def _names(machines: Machines) -> tuple[str, ...]:
