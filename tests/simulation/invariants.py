@@ -26,7 +26,9 @@ if TYPE_CHECKING:
 ACK_TIMEOUT = 90.0 / FASTEST
 
 Where = tuple[str, InstanceKey]
-Found = dict[tuple[str, str], tuple[Daemon, Box] | None]
+At = tuple[Daemon, Box]
+Peers = tuple[str, ...]
+Found = dict[tuple[str, str], At | None]
 
 
 class Invariants:
@@ -46,6 +48,7 @@ class Invariants:
         self.joined: dict[str, tuple[str, int]] = {}
         self.live: set[Where] = set()
         self.released: dict[Where, float] = {}
+        self.served: set[str] = set()  # ids of applications that some nginx had as live: the decision alone brings no traffic
         self.orphaned: set[Where] = set()  # were live in an epoch that was lost, and are not in the one after it
         self.lines = Lines(world)
         self.rollouts: dict[tuple[str, str, str], Rollout] = {}
@@ -81,12 +84,15 @@ class Invariants:
             self.hurt = {where for where in self.hurt if not self._healthy(where)}
         found: Found = {}
         for daemon, box in world.nginxes():
-            if daemon.machine in self.bound and not self._out_of_reach(daemon):
-                if box.plan.name in daemon.unseen and (daemon.machine, box.instance) not in self.live:
-                    continue  # nothing waits for a staged one that was begun with older routes: the pass that finds it reloads it
-                for loaded in self._routing(daemon, box):
-                    for name, live, backup in loaded.groups:
-                        self._reaches(daemon, box, name, live, backup, found)
+            counts = daemon.machine in self.bound and not self._out_of_reach(daemon)
+            if box.plan.name in daemon.unseen and (daemon.machine, box.instance) not in self.live:
+                counts = False  # nothing waits for a staged one that was begun with older routes: the pass that finds it reloads it
+            for loaded in self._routing(daemon, box):
+                for name, live, backup in loaded.groups:
+                    accepting = [at for peer in live if (at := self._at(daemon, peer, found)) is not None]
+                    self.served.update(at[1].id for at in accepting)
+                    if counts:
+                        self._reaches(daemon, box, name, accepting, live, backup, found)
 
     def _routing(self, daemon: Daemon, box: Box) -> Iterator[Served]:
         """The configurations by which an nginx chooses backends: an old worker of the mesh has chosen all of its own."""
@@ -98,11 +104,12 @@ class Invariants:
                 if bound <= worker.since and now < worker.ends and now < worker.since + ROUTES_FOR / daemon.rate:
                     yield worker.loaded
 
-    def _reaches(self, daemon: Daemon, nginx: Box, name: str, live: tuple[str, ...], backup: tuple[str, ...], found: Found) -> None:
+    def _reaches(
+        self, daemon: Daemon, nginx: Box, name: str, accepting: list[At], live: Peers, backup: Peers, found: Found
+    ) -> None:
         service = _service(name)
         if not self.promised(service):
             return
-        accepting = [at for peer in live if (at := self._at(daemon, peer, found)) is not None]
         for other, box in accepting:
             instance = box.instance
             assert instance is not None
@@ -219,7 +226,7 @@ class Invariants:
     def _may_forget(self, daemon: Daemon, box: Box, instance: InstanceKey) -> None:
         """What had the traffic before a loss and is still wanted is found again: its last healthy instance does not end."""
         world, service = self.world, instance.service
-        wanted = service in world.commits.desired(world.commits.head).services
+        wanted = service in world.commits.desired(world.commits.head).services and box.id in self.served
         if (daemon.machine, instance) not in self.orphaned or not wanted or daemon.machine != daemon.name:
             return
         healthy = [b for d in world.daemons.values() for b in d.boxes.boxes.values() if d.boxes.healthy(b, world.now)]
