@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 from reconciler.model.cluster import ClusterState
 from tests.simulation.boxes import Box
-from tests.simulation.daemon import Daemon, Disk
+from tests.simulation.daemon import Daemon
+from tests.simulation.disk import Disk
 from tests.simulation.remote import CLUSTER
 from tests.simulation.trace import Fault
 

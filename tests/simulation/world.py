@@ -13,7 +13,9 @@ from reconciler.model.effect import Effect
 from reconciler.model.identity import InstanceKey
 from reconciler.model.site import Site
 from tests.simulation.boxes import Box, Boxes
-from tests.simulation.daemon import Answer, Daemon, Moment, View
+from tests.simulation.carrying import failed
+from tests.simulation.daemon import Answer, Daemon, Moment
+from tests.simulation.disk import View
 from tests.simulation.invariants import Invariants
 from tests.simulation.people import commit
 from tests.simulation.remote import CLUSTER, Remote, Update
@@ -205,7 +207,7 @@ class World:
                     daemon.unseen.add(effect.container)
                 answer = self.perform(daemon, effect, Pass(0.0, daemon.name))
                 if isinstance(answer, Exception):
-                    daemon.failed(hand.action, answer)
+                    failed(daemon, hand.action, answer)
                     break
 
     def _passes(self, seconds: float) -> None:
