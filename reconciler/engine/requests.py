@@ -12,8 +12,8 @@ from pathlib import Path
 
 from reconciler.engine.copies import CLUSTER_FILE
 from reconciler.engine.ports import JournalPort
-from reconciler.errors import Transient
-from reconciler.model.cluster import ClusterState
+from reconciler.errors import Stalled, Transient
+from reconciler.model.cluster import SCHEMA, ClusterState
 from reconciler.plan.step import retriable, retry_wish
 
 RETRY_FILE = "retry.json"
@@ -34,7 +34,10 @@ def ask(journal: JournalPort, cluster: ClusterState, services: Iterable[str]) ->
 
 
 def read_copy(state_dir: Path) -> ClusterState | None:
-    """This server's own copy of the decision; None when there is none or it is damaged. Raises Transient if it may not be read."""
+    """This server's own copy of the decision; None when there is none or it is damaged.
+
+    Raises Transient if it may not be read, Stalled if a newer program has written it.
+    """
     try:
         data = (state_dir / CLUSTER_FILE).read_bytes()
     except (FileNotFoundError, NotADirectoryError):
@@ -42,9 +45,16 @@ def read_copy(state_dir: Path) -> ClusterState | None:
     except OSError as error:
         raise Transient(f"{state_dir / CLUSTER_FILE} cannot be read: {error.strerror}; try as root") from error
     try:
-        return ClusterState.model_validate(json.loads(data)["cluster"])
+        cluster = ClusterState.model_validate(json.loads(data)["cluster"])
     except (ValueError, KeyError, TypeError):
         return None
+    if cluster.schema_ > SCHEMA:
+        raise Stalled(
+            f"{state_dir / CLUSTER_FILE} has schema {cluster.schema_}, this program knows {SCHEMA}: it was written by a newer one; "
+            "use that program here",
+            reason="NewerSchema",
+        )
+    return cluster
 
 
 def _open(cluster: ClusterState) -> Iterable[str]:

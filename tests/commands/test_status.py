@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from reconciler.model.cluster import SCHEMA
 from tests.commands.told import API, LIVE, TIP, WEB, as_yaml, cluster, contents, report, run, state_dir
 from tests.remote import Remote
 
@@ -39,6 +40,18 @@ def test_the_server_shows_what_is_live_and_what_was_refused_with_its_last_words(
     row = next(line for line in result.stdout.splitlines() if line.startswith(WEB))
     assert "aaaaaaa" in row and "one primary" in row and "bbbbbbb refused" in row
     assert "one: status 500" in result.stdout and f"reconcile retry {WEB}" in result.stdout
+    assert contents(state) == before
+
+
+@pytest.mark.parametrize("asked", [("status",), ("retry", WEB)])
+def test_what_a_newer_program_left_on_the_server_is_not_read_as_ones_own(
+    settings: Path, tmp_path: Path, asked: tuple[str, ...]
+) -> None:
+    state = state_dir(tmp_path / "state", cluster().model_copy(update={"schema_": SCHEMA + 1}))
+    before = contents(state)
+    result = run(*asked, "--config", settings, "--state-dir", state)
+    assert result.exit_code == 2, result.stdout
+    assert f"cluster.json has schema {SCHEMA + 1}, this program knows {SCHEMA}" in " ".join(result.stderr.split())
     assert contents(state) == before
 
 
