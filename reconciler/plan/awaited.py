@@ -88,7 +88,8 @@ def _news(key: ServiceKey, state: ServiceState, cluster: ClusterState, report: R
             votes = [e.phase for e in entries if e is not None and e.phase in VOTES]
             return seen and rollout.phase == "replacing", votes
         case "switching":
-            return report.server in acknowledged(cluster, reports, since, key), retired and knows_only_the_old(state, rollout)
+            blind = knows_only_the_old(state, rollout, report.server)
+            return report.server in acknowledged(cluster, reports, since, key), retired and blind
         case "draining":
             there = [gone(key, backend, rollout, cluster, reports) for backend in here if backend.role == "draining"]
             return there, retired and (rollout.strategy == "remove" or state.held is not None)

@@ -98,12 +98,15 @@ def beside(state: ServiceState, backend: Backend) -> Backend | None:
     return next((b for b in past if (b.server, b.replica, b.slot) == place), None)
 
 
-def stands_behind(listed: Backend, other: Backend) -> bool:
-    """Whether a configuration that lists one instance of a place as live reaches, as its backup, the one in the other slot.
+def stands_behind(listed: Backend, other: Backend, at: str) -> bool:
+    """Whether a configuration of the server `at` that lists one instance of a place as live reaches the other slot's as its backup.
 
-    Alone, an instance's other slot is written with its own ports. It is elsewhere if a version changed the container port, or the
-    backend mode.
+    Alone, an instance's other slot is written with its own ports: the host port for other servers, the container port on its own
+    server (docs/decisions/0011). It is elsewhere if a version changed the container port, or the backend mode.
     """
-    if listed.port is not None:
-        return other.port == listed.port + (SECONDARY_OFFSET if listed.slot == "primary" else -SECONDARY_OFFSET)
-    return None in (listed.container_port, other.container_port) or listed.container_port == other.container_port
+    ports = (listed.container_port, other.container_port)
+    if listed.port is None:
+        return None in ports or ports[0] == ports[1]
+    if other.port != listed.port + (SECONDARY_OFFSET if listed.slot == "primary" else -SECONDARY_OFFSET):
+        return False
+    return at != listed.server or (None not in ports and ports[0] == ports[1])

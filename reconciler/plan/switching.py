@@ -18,9 +18,8 @@ def switching(context: Context, key: ServiceKey, state: ServiceState, rollout: R
     if blocking:
         return waits(state, rollout, f"waiting for {', '.join(blocking)} to acknowledge generation {rollout.switched_at}")
     silent = acknowledged(context.cluster, context.reports, rollout.switched_at or 0, key)
-    old: tuple[str, ...] = ()
-    if not silent and knows_only_the_old(state, rollout):
-        old = unretired(context.cluster, context.reports, rollout.switched_at or 0, key, context.elapsed)
+    routing = unretired(context.cluster, context.reports, rollout.switched_at or 0, key, context.elapsed)
+    old = [member for member in routing if member not in silent and knows_only_the_old(state, rollout, member)]
     if old:
         what = "place" if _leaves(state, rollout) else "port"
         return waits(state, rollout, f"waiting for old nginx workers of {', '.join(old)}, which know only the old {what}")
@@ -40,9 +39,9 @@ def unacknowledged(context: Context, key: ServiceKey, state: ServiceState, rollo
     return tuple(member for member in silent if member not in excused)
 
 
-def knows_only_the_old(state: ServiceState, rollout: Rollout) -> bool:
-    """Whether who still has a configuration from before the switch reaches nothing but what drains."""
-    return _leaves(state, rollout) or _apart(state, rollout)
+def knows_only_the_old(state: ServiceState, rollout: Rollout, member: str) -> bool:
+    """Whether `member`, with a configuration from before the switch, reaches nothing at some place but what drains."""
+    return _leaves(state, rollout) or _apart(state, rollout, member)
 
 
 def _done(state: ServiceState, rollout: Rollout, why: str | None = None) -> Step:
@@ -64,15 +63,18 @@ def _excused(context: Context, key: ServiceKey, state: ServiceState, rollout: Ro
     A silent member's configurations are those from its last acknowledged generation on. As nothing is started in a slot that an
     older worker may list (see `starting`), they differ in this one switch: they list the draining slot as live and the other slot
     of the same place, which is live now, as backup. So a toggle in place hurts nobody. A service that leaves a place, or ends, or
-    is replaced in its slot, or listens on another port than the version before, has no such fallback: then only a server that the
-    inventory drains is not waited for.
+    is replaced in its slot, has no such fallback, and one that listens on another port than the version before has none for those
+    who reach it by that port: then only a server that the inventory drains is not waited for.
     """
     if context.elapsed.of(facts.staging(key, rollout)) < context.desired.ack_timeout:
         return frozenset()
-    in_place = rollout.strategy in ("toggle", "rolling", "refresh") and not knows_only_the_old(state, rollout)
+    in_place = rollout.strategy in ("toggle", "rolling", "refresh")
     servers = context.desired.servers
     return frozenset(
-        member for member in context.cluster.members if in_place or (member in servers and servers[member].state == "drained")
+        member
+        for member in context.cluster.members
+        if (in_place and not knows_only_the_old(state, rollout, member))
+        or (member in servers and servers[member].state == "drained")
     )
 
 
@@ -131,8 +133,8 @@ def _leaves(state: ServiceState, rollout: Rollout) -> bool:
     return rollout.strategy != "remove" and not places <= live
 
 
-def _apart(state: ServiceState, rollout: Rollout) -> bool:
-    """Whether a configuration from before the switch would not find, behind what drains, what is live now.
+def _apart(state: ServiceState, rollout: Rollout, member: str) -> bool:
+    """Whether a configuration of `member` from before the switch would not find, behind what drains, what is live now.
 
     What goes back has been listed with its own ports by whoever listed the new version, so that it is found; but it has none for
     other servers if only the new version was published.
@@ -141,16 +143,16 @@ def _apart(state: ServiceState, rollout: Rollout) -> bool:
     for past in (b for b in state.backends if b.role == "draining" and (b.server, b.replica) in live):
         now = live[past.server, past.replica]
         returned = rollout.returned is not None and past.spec == rollout.target
-        if not stands_behind(past, now) and (not returned or now.port is None):
+        if not stands_behind(past, now, member) and (not returned or now.port is None):
             return True
     return False
 
 
 def _moves(state: ServiceState, backends: Sequence[Backend]) -> bool:
-    """Whether the backups of what is live are written otherwise once those that are gone are forgotten."""
+    """Whether the backups of what is live are written otherwise, on its own server at least, once what is gone is forgotten."""
     live = [b for b in backends if b.role == "live"]
     past = ((b, beside(state, b)) for b in live)
-    return any(other is not None and other not in backends and not stands_behind(b, other) for b, other in past)
+    return any(other is not None and other not in backends and not stands_behind(b, other, b.server) for b, other in past)
 
 
 def _left(context: Context, key: ServiceKey, backends: Sequence[Backend], rollout: Rollout) -> list[Backend]:

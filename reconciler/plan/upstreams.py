@@ -1,7 +1,8 @@
 """Upstreams as one server reaches them, from the decision (DESIGN section 4).
 
 single_server: upstreams are container names and container ports; the other slot's fixed address stands behind as backup.
-multi_server: upstreams are `address:host_port`; the other slot's port and other zones' backends stand behind as backup.
+multi_server: other servers' instances are `address:host_port`, a server's own ones their fixed addresses and container ports
+(docs/decisions/0011); the other slot and other zones' backends stand behind as backup.
 """
 
 from __future__ import annotations
@@ -88,21 +89,39 @@ class Reachable:
             port = self._port(key, state, backend)
             behind = self._port(key, state, past) if past is not None else port
             return _local(key, backend, port, behind, self.observed, by_name=by_name, assume_up=self.assume_up)
+        own = self._own(key, state, backend, past)
+        if own is not None:
+            return own
         reached = _published(self.desired, self.cluster, backend)
         if reached is None or past is None:
             return reached
-        if past.port is not None:
-            return reached[0], f"{reached[0].rpartition(':')[0]}:{past.port}"
-        # It was made before its service was published: whoever is on its server reaches it there, and nobody else.
-        here = _local(key, past, self._port(key, state, past), 0, self.observed, by_name=False, assume_up=False)
-        return reached[0], here[0] if here is not None else None
+        # A slot that was made before its service was published is reached by nobody else than its own server.
+        return reached[0], f"{reached[0].rpartition(':')[0]}:{past.port}" if past.port is not None else None
+
+    def _own(self, key: ServiceKey, state: ServiceState, backend: Backend, past: Backend | None) -> tuple[str, str | None] | None:
+        """A published instance of this server at its fixed address; None when it is another's, or has none that is known.
+
+        Not at its host port: Docker's forwarder accepts a connection also while nobody listens behind it (docs/decisions/0011).
+        """
+        port = self._known_port(key, backend)
+        if backend.server != self.observed.server or port is None:
+            return None
+        instance = key.instance(backend.slot, backend.replica)
+        owner = self.observed.of(instance, "sidecar") or self.observed.of(instance)
+        if owner is not None and owner.labels.addresses != self.observed.pair(key, backend.replica):
+            return None
+        behind = self._port(key, state, past) if past is not None else port
+        return _local(key, backend, port, behind, self.observed, by_name=False, assume_up=False)
 
     def _port(self, key: ServiceKey, state: ServiceState, backend: Backend) -> int:
-        """What an instance listens on."""
+        """What an instance listens on; what is live does, where nothing is known of its version."""
+        return self._known_port(key, backend) or state.container_port
+
+    def _known_port(self, key: ServiceKey, backend: Backend) -> int | None:
         if backend.container_port is not None:
             return backend.container_port
         service = self.desired.service_at(key, backend.spec)
-        return service.spec.port if service is not None else state.container_port
+        return service.spec.port if service is not None else None
 
     def _here(self, backend: Backend) -> bool:
         """Whether a backend is in this server's zone. A server that the inventory does not know has no zone to prefer."""

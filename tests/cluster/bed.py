@@ -292,6 +292,17 @@ class Bed:
                 loads[f"{name}/mesh"] = self.client.start(traffic.mesh(url, internal_port(PROJECT, ENV, mesh), seconds))
         return Traffic(loads)
 
+    def posts(self, name: str, service: str, within: str) -> Traffic:
+        """POSTs to a public service on a server's three ways: its edge, the sidecar of the container `within`, and its loopback."""
+        member, plan = self.server(name), traffic.mesh_posts(self.port(service))
+        return Traffic(
+            {
+                f"{name}/edge": self.client.start(traffic.edge_posts(f"http://{self._local[name]}:80")),
+                f"{name}/sidecar": traffic.start(lambda *command: member.inside(within, *command), plan),
+                f"{name}/host": traffic.start(member.namespace.enter, plan),
+            }
+        )
+
     def nothing_lost(self, seen: Seen, at_least: int = 50) -> None:
         """Every request was answered, and there were some."""
         assert seen.failed == 0, f"{seen.failed} of {seen.sent} lost\n{seen.errors}\n{self.story()}"

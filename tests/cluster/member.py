@@ -156,6 +156,11 @@ class Member:
         assert code == 0, text
         return text
 
+    def inside(self, container: str, *command: str) -> tuple[str, ...]:
+        """A command of this machine, begun in a running container's network namespace."""
+        pid = self.engine.client.containers.get(container).attrs["State"]["Pid"]
+        return ("nsenter", f"--net=/proc/{pid}/ns/net", "--", *command)
+
     def answers(self, times: int = 24, path: str = "/", field: str = "hostname") -> set[str]:
         """What that many requests to the edge were answered: by default the instances, by their containers' host names."""
         found = [self.get(path) for _ in range(times)]

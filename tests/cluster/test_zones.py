@@ -7,7 +7,6 @@ from collections.abc import Mapping
 import pytest
 
 from tests.cluster.bed import Bed
-from tests.cluster.traffic import Seen
 
 pytestmark = [pytest.mark.docker, pytest.mark.slow, pytest.mark.cluster]
 ZONES = {"a": "lon1", "b": "ams1", "c": "ams1"}
@@ -16,11 +15,6 @@ ZONES = {"a": "lon1", "b": "ams1", "c": "ams1"}
 def services(bed: Bed, version: str = "1") -> dict[str, Mapping[str, object]]:
     """`web` in both zones, `far` in one of them alone."""
     return {"web": bed.web(version, servers_count=3), "far": bed.app(version, servers_count=2, server_zone="ams1")}
-
-
-def lost_but_posts(seen: Seen) -> int:
-    """Docker's forwarder takes a POST for an instance that is being put back: see what is still open in CHANGELOG.md."""
-    return sum(count.failed for report in seen.reports.values() for kind, count in report.kinds.items() if kind != "post")
 
 
 def test_another_zone_takes_over_when_a_zones_own_backends_are_gone_and_no_longer_when_they_are_back(bed: Bed) -> None:
@@ -38,7 +32,7 @@ def test_another_zone_takes_over_when_a_zones_own_backends_are_gone_and_no_longe
         assert b.answers() == c.answers() == others
         sent = there.now.sent
         bed.eventually(lambda: there.now.sent > sent + 100, 60, "what was under way to have ended")
-        lost = lost_but_posts(there.now)
+        lost = there.now.failed
         bed.eventually(lambda: there.now.sent > sent + 400, 60, "traffic to go on")
         a.thaw()
         bed.eventually(lambda: a.answers() == {a.host_name("shop_prod_web")}, 60, "its own backend to have everything again")
@@ -47,6 +41,6 @@ def test_another_zone_takes_over_when_a_zones_own_backends_are_gone_and_no_longe
         print(f"\ntwo zones: {bed.settle(second, *ZONES, seconds=120):.1f} s")
         assert a.answers() == {a.host_name("shop_prod_web_secondary")}
         seen = there.stop()
-        assert lost_but_posts(seen) == lost <= 6, f"{lost} at the fault\n{seen.errors}"
+        assert seen.failed == lost <= 6, f"{lost} at the fault\n{seen.errors}"
         bed.nothing_lost(traffic.stop())
     assert {a.version(), b.version(), c.version()} == {"2"}

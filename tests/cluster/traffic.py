@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
 
-from load import Load, Plan, Report
+from load import Load, Plan, Report, Tcp
 
 from tests.cluster.namespaces import Namespace
 from tests.waiting import eventually
@@ -40,8 +40,13 @@ class Client:
 
     def start(self, plan: Plan) -> Load:
         """The load generator in this namespace."""
-        command = self.namespace.enter(sys.executable, str(SCRIPT), json.dumps(asdict(plan)))
-        return Load(subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True))
+        return start(self.namespace.enter, plan)
+
+
+def start(enter: Callable[..., tuple[str, ...]], plan: Plan) -> Load:
+    """The load generator where a command that `enter` makes of it is begun."""
+    command = enter(sys.executable, str(SCRIPT), json.dumps(asdict(plan)))
+    return Load(subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True))
 
 
 @dataclass(frozen=True)
@@ -121,3 +126,15 @@ def mesh(url: str, port: int, seconds: float = SECONDS) -> Plan:
     """Requests at the edge that the application makes another one for, at an internal port on its localhost."""
     path = f"/fetch?url=http://localhost:{port}/"
     return Plan(url=url, host="shop.example", seconds=seconds, gets=1, get_path=path, pause=0.05, seen='"status": ([0-9]+)')
+
+
+def edge_posts(url: str, seconds: float = SECONDS) -> Plan:
+    """POSTs at an edge, one at a time."""
+    return Plan(url=url, host="shop.example", seconds=seconds, posts=1, pause=0.02, echo=True)
+
+
+def mesh_posts(port: int, seconds: float = SECONDS) -> Plan:
+    """POSTs at an internal port, one at a time, each on a connection of its own: the mesh chooses a backend for each connection."""
+    send = "POST / HTTP/1.1\r\nHost: mesh\r\nContent-Length: 4\r\nConnection: close\r\n\r\nbody"
+    post = Tcp(port=port, send=send, expect="HTTP/1.1 200 OK\r\n", name="post")
+    return Plan(url=f"http://127.0.0.1:{port}", seconds=seconds, tcp=(post,), pause=0.02)

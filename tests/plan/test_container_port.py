@@ -27,15 +27,15 @@ def servers_of(there: Server, nginx: str = "nginx_host") -> list[str]:
     return [address + (" backup" if "backup" in options.split() else "") for address, options in found]
 
 
-def changing(*, publish: bool = False, servers: tuple[str, ...] = ("a",)) -> Server:
-    """x2 listens on NEW, is staged over x1 on OLD, and is healthy on server a."""
-    there = Server(story(service(port=OLD, publish=publish, servers=servers), servers=servers)).calm()
+def changing(*, publish: bool = False, servers: tuple[str, ...] = ("a",), members: tuple[str, ...] = (), to: int = NEW) -> Server:
+    """x2 listens on `to`, is staged over x1 on OLD, and is healthy on server a."""
+    there = Server(story(service(port=OLD, publish=publish, servers=servers), servers=members or servers)).calm()
     if publish:
         state, first = there.story.state(), host_port("shop", "prod", "web", OLD)
         backends = tuple(backend.model_copy(update={"port": first}) for backend in state.backends)
         services = {"shop/prod/web": state.model_copy(update={"backends": backends})}
         there.story.cluster = there.story.cluster.model_copy(update={"services": services})  # type: ignore[union-attr]
-    there.story.commit(service(digest="x2", port=NEW, publish=publish, servers=servers), revision=2).decide()
+    there.story.commit(service(digest="x2", port=to, publish=publish, servers=servers), revision=2).decide()
     there.carry_out()
     there.carry_out()
     return there
@@ -98,19 +98,34 @@ def test_a_version_on_the_same_port_changes_no_text_when_the_old_one_is_gone() -
 
 
 def test_published_slots_keep_their_pair_of_host_ports_whatever_the_container_port_is() -> None:
-    """A configuration of any age finds either slot: that is worth more than the number following from the new container port."""
+    """Other servers' configurations of any age find either slot: that is worth more than the number that the new port would give.
+
+    On their own server they are reached at their fixed addresses, each at the port that it listens on.
+    """
     there = changing(publish=True, servers=AB)
+    primary, secondary = pair(there)
     first = host_port("shop", "prod", "web", OLD)
     assert first != host_port("shop", "prod", "web", NEW)
     (publish,) = there.box("shop_prod_web_secondary").plan.publish
     assert (publish.host_port, publish.container_port) == (first + 10000, NEW)
     switch(there, AB)
     assert servers_of(there) == [
-        f"10.0.0.1:{first + 10000}",
         f"10.0.0.2:{first + 10000}",
-        f"10.0.0.1:{first} backup",
+        f"{secondary}:{NEW}",
         f"10.0.0.2:{first} backup",
+        f"{primary}:{OLD} backup",
     ]
+
+
+def test_once_the_old_one_is_gone_its_published_slot_is_written_for_its_own_server_as_the_next_version_would_have_it() -> None:
+    there = changing(publish=True, servers=AB)
+    primary, _ = pair(there)
+    switch(there, AB)
+    before = there.story.cluster
+    there.story.settle()
+    assert f"{primary}:{NEW} backup" in servers_of(there)
+    assert before is not None and there.story.cluster is not None
+    assert there.story.cluster.generation == before.generation + 1, "another text for a generation would be another meaning of it"
 
 
 def test_a_recorded_host_port_wins_over_the_computed_one() -> None:
@@ -133,21 +148,21 @@ def there_upstream(there: Server, state: ServiceState) -> list[str]:
 
 def test_a_service_that_is_published_now_has_its_old_slot_behind_it_where_that_can_be_reached() -> None:
     there = Server(story(service(port=OLD, servers=("a",)), servers=AB)).calm()
-    primary, _ = pair(there)
+    primary, secondary = pair(there)
     there.story.commit(service(digest="x2", port=OLD, publish=True, servers=("a",)), revision=2).decide()
     there.carry_out()
     there.carry_out()
     switch(there, AB)
-    first = host_port("shop", "prod", "web", OLD)
-    assert servers_of(there) == [f"10.0.0.1:{first + 10000}", f"{primary}:{OLD} backup"]
+    assert servers_of(there) == [f"{secondary}:{OLD}", f"{primary}:{OLD} backup"]
 
 
 # The barrier
 
 
-def silent(there: Server) -> Story:
-    """Server a says nothing after the switch, for longer than ack_timeout."""
+def silent(there: Server, *others: str) -> Story:
+    """Server a says nothing after the switch, for longer than ack_timeout; the others acknowledge it."""
     told = there.story
+    told.obey(only=others)
     rollout = told.state().rollout
     assert rollout is not None
     told.elapsed = {facts.staging("shop/prod/web", rollout): told.want.ack_timeout}
@@ -161,10 +176,39 @@ def test_a_silent_member_that_knows_only_the_old_port_is_waited_for() -> None:
     assert silent(there).phase() == "switching"
 
 
-def test_a_silent_member_that_knows_both_published_ports_is_not() -> None:
+@pytest.mark.parametrize(("port", "phase"), [(OLD, "done"), (NEW, "switching")], ids=["the same port", "another port"])
+def test_a_silent_member_knows_the_published_slots_of_its_own_server_by_their_container_port(port: int, phase: str) -> None:
+    there = changing(publish=True, servers=AB, to=port)
+    switch(there, AB)
+    assert silent(there, "b").phase() == phase
+
+
+def test_a_silent_member_that_knows_both_published_ports_of_other_servers_is_not_waited_for() -> None:
+    there = changing(publish=True, servers=("a",), members=AB)
+    switch(there, AB)
+    there.story.obey(only=("a",))
+    rollout = there.story.state().rollout
+    assert rollout is not None
+    there.story.elapsed = {facts.staging("shop/prod/web", rollout): there.story.want.ack_timeout}
+    there.story.decide()
+    assert there.story.phase() == "done"
+
+
+def test_old_workers_of_the_own_server_alone_know_only_the_old_port_of_a_published_slot() -> None:
     there = changing(publish=True, servers=AB)
     switch(there, AB)
-    assert silent(there).phase() == "done"
+    told = there.story
+    told.obey()
+    generation = told.cluster.generation  # type: ignore[union-attr]
+    for name in ("a", "b"):
+        told.reports[name] = told.reports[name].model_copy(update={"retired": generation - 1})
+    told.decide()
+    rollout = told.state().rollout
+    assert rollout is not None and rollout.reason == "waiting for old nginx workers of a, b, which know only the old port"
+    told.reports["a"] = told.reports["a"].model_copy(update={"retired": generation})
+    told.decide()
+    rollout = told.state().rollout
+    assert rollout is not None and rollout.reason == "waiting for old nginx workers of b, which know only the old port"
 
 
 def test_old_workers_that_know_only_the_old_port_are_waited_for() -> None:
@@ -183,21 +227,27 @@ def test_old_workers_that_know_only_the_old_port_are_waited_for() -> None:
 
 
 @pytest.mark.parametrize(
-    ("listed", "other", "behind"),
+    ("at", "listed", "other", "behind"),
     [
-        ((None, 80), (None, 80), True),
-        ((None, 80), (None, 8080), False),
-        ((None, None), (None, 8080), True),
-        ((8100, 80), (18100, 8080), True),
-        ((8100, 80), (18101, 80), False),
-        ((8100, 80), (None, 80), False),
-        ((None, 80), (18100, 80), True),
+        ("a", (None, 80), (None, 80), True),
+        ("a", (None, 80), (None, 8080), False),
+        ("a", (None, None), (None, 8080), True),
+        ("a", (None, 80), (18100, 80), True),
+        ("b", (8100, 80), (18100, 80), True),
+        ("b", (8100, 80), (18100, 8080), True),
+        ("b", (8100, 80), (18101, 80), False),
+        ("b", (8100, 80), (None, 80), False),
+        ("a", (8100, 80), (18100, 80), True),
+        ("a", (8100, 80), (18100, 8080), False),
+        ("a", (8100, None), (18100, 8080), False),
+        ("a", (8100, 80), (18101, 80), False),
+        ("a", (8100, 80), (None, 80), False),
     ],
 )
-def test_what_a_configuration_finds_in_the_other_slot(
-    listed: tuple[int | None, int | None], other: tuple[int | None, int | None], behind: bool
+def test_what_a_configuration_finds_in_the_other_slot_of_a_place_on_a(
+    at: str, listed: tuple[int | None, int | None], other: tuple[int | None, int | None], behind: bool
 ) -> None:
     def backend(slot: Slot, role: Role, ports: tuple[int | None, int | None]) -> Backend:
         return Backend(server="a", slot=slot, port=ports[0], container_port=ports[1], spec="x", role=role)
 
-    assert stands_behind(backend("primary", "draining", listed), backend("secondary", "live", other)) is behind
+    assert stands_behind(backend("primary", "draining", listed), backend("secondary", "live", other), at) is behind

@@ -107,7 +107,8 @@ def test_backends_of_several_servers_are_looked_at_as_their_health_is_checked() 
     checked = checked.model_copy(update={"spec": checked.spec.model_copy(update={"health": health})})
     there = Server(published(story(checked, servers=("a", "b"))))
     there.calm()
-    assert targets(there) == {"10.0.0.1:8421": ("/up", 1.5), "10.0.0.2:8421": ("/up", 1.5)}
+    own = there.box("shop_prod_web").plan.address
+    assert targets(there) == {f"{own}:80": ("/up", 1.5), "10.0.0.2:8421": ("/up", 1.5)}
 
 
 def test_a_check_on_another_port_is_not_what_nginx_connects_to() -> None:
@@ -151,6 +152,6 @@ def test_a_mask_is_told_once_it_has_lasted() -> None:
 
 def test_what_is_dead_and_cannot_be_passed_over_is_not_told_as_masked() -> None:
     there = Server(published(story(service(publish=True, servers=("a", "b")), servers=("a", "b")))).calm()
-    dead = dict.fromkeys(("10.0.0.1:8421", "10.0.0.2:8421"), "refused")
+    dead = dict.fromkeys((f"{there.box('shop_prod_web').plan.address}:80", "10.0.0.2:8421"), "refused")
     made = told(there, dead, {facts.dead(address): 60.0 for address in dead})
     assert [c for c in made.conditions if c.type == "BackendMasked"] == []

@@ -196,16 +196,68 @@ def test_a_sidecar_listens_for_what_is_needed(needs: tuple[str, ...] | None, fou
     assert {u.name for u in config(there, "shop_prod_api_sidecar").upstreams} == found
 
 
-def test_several_servers_reach_each_other_by_published_ports() -> None:
-    told = story(service(publish=True, public=True, servers=("a", "b")), servers=("a", "b"))
-    found = upstream(Server(_published(told)), "nginx")
+def _two_servers(**given: bool) -> Story:
+    """web is public and live on a and b."""
+    return _published(story(service(publish=True, public=True, servers=("a", "b"), **given), servers=("a", "b")))
+
+
+FORWARDED = [("10.0.0.1:8421", False), ("10.0.0.2:8421", False), ("10.0.0.1:18421", True), ("10.0.0.2:18421", True)]
+
+
+def peers(there: Server, nginx: str = "nginx") -> list[tuple[str, bool]]:
+    """Address and `backup` of each peer of web."""
+    found = upstream(there, nginx)
     assert found is not None
-    assert [(p.address, p.backup) for p in found.peers] == [
-        ("10.0.0.1:8421", False),
+    return [(p.address, p.backup) for p in found.peers]
+
+
+@pytest.mark.parametrize("sidecar", [False, True])
+@pytest.mark.parametrize("nginx", ["nginx", "nginx_host", "shop_prod_api_sidecar"])
+def test_of_several_servers_one_reaches_its_own_instances_at_their_addresses_and_others_by_published_ports(
+    nginx: str, sidecar: bool
+) -> None:
+    """Docker's forwarder would accept a connection to an own published port although nobody listens behind it (decision 0011)."""
+    web = service(publish=True, public=True, servers=("a", "b"), sidecar=sidecar)
+    there = Server(_published(story(web, service("api", "y1", sidecar=True), servers=("a", "b")))).calm()
+    pair = there.observe().pair(key(), 1)
+    assert pair is not None
+    assert peers(there, nginx) == [
+        (f"{pair[0]}:80", False),
         ("10.0.0.2:8421", False),
-        ("10.0.0.1:18421", True),
+        (f"{pair[1]}:80", True),
         ("10.0.0.2:18421", True),
     ]
+
+
+def test_an_own_instance_that_is_gone_keeps_its_address_and_no_nginx_is_reloaded_for_it() -> None:
+    there = Server(_two_servers()).calm()
+    before = peers(there)
+    there.remove("shop_prod_web")
+    assert peers(there) == before
+    assert "Reload" not in {type(action).__name__ for action in there.plan()}
+
+
+def test_an_own_instance_without_an_address_that_is_known_is_reached_by_its_published_port() -> None:
+    assert peers(Server(_two_servers())) == FORWARDED, "its containers are gone, and nobody remembers their addresses"
+
+
+def test_an_own_instance_that_was_made_without_an_address_is_reached_by_its_published_port() -> None:
+    there = Server(_two_servers()).calm()
+    observed = there.observe()
+    bare = tuple(c.model_copy(update={"labels": c.labels.model_copy(update={"addresses": None})}) for c in observed.containers)
+    there.overrides["containers"] = bare
+    assert peers(there) == FORWARDED
+
+
+def test_an_own_instance_of_which_nobody_knows_where_it_listens_is_reached_by_its_published_port() -> None:
+    there = Server(_two_servers()).calm()
+    told = there.story
+    state = told.state()
+    backends = tuple(b.model_copy(update={"container_port": None, "spec": "x0"}) for b in state.backends)
+    assert told.cluster is not None
+    services = {**told.cluster.services, "shop/prod/web": state.model_copy(update={"backends": backends})}
+    told.cluster = told.cluster.model_copy(update={"services": services})
+    assert peers(there) == FORWARDED
 
 
 def _published(told: Story, port: int = 8421) -> Story:

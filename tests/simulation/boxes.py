@@ -130,6 +130,15 @@ class Boxes:
                 return self.behind(box)
         return None
 
+    def forwarded(self, address: str) -> bool:
+        """Whether Docker's forwarder takes a connection from this server to a published port behind which nobody listens."""
+        host, _, port = address.rpartition(":")
+        return any(
+            box.status == "running" and self.behind(box) is None
+            for box in self.boxes.values()
+            if any(p.host_address == host and p.host_port == int(port) for p in box.plan.publish)
+        )
+
     def healthy(self, box: Box | None, now: float) -> bool:
         """Whether an application serves well."""
         if box is None or box.status != "running":

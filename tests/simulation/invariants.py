@@ -117,6 +117,9 @@ class Invariants:
                 self.world.fail("I9", f"{_named(nginx, daemon, name)} leads to {instance} on {other.machine}")
             if (other.machine, instance) not in self.hurt and not _given_up(nginx) and not other.boxes.healthy(box, self.world.now):
                 self.world.fail("I3", f"{_named(nginx, daemon, name)} has the unhealthy {instance} on {other.machine}")
+        for peer in live:
+            if self._at(daemon, peer, found) is None and self.world.forwarded(daemon, peer):
+                self.world.fail("I1", f"{_named(nginx, daemon, name)} sends requests to its own {peer}, where nobody listens")
         if accepting:
             return
         behind = [at for peer in backup if (at := self._at(daemon, peer, found)) is not None]

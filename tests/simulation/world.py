@@ -257,6 +257,13 @@ class World:
         box = found.boxes.at(peer)
         return (found, box) if box is not None else None
 
+    def forwarded(self, daemon: Daemon, peer: str) -> bool:
+        """Whether Docker's forwarder takes what a server sends to `ip:port`, a published port of its own, and nobody listens there.
+
+        From other servers the kernel forwards, and the connection is refused.
+        """
+        return self.machine_at(peer.rpartition(":")[0]) is daemon and daemon.boxes.forwarded(peer)
+
     def machine_at(self, host: str) -> Daemon | None:
         """The server with a private address."""
         if not host.startswith("10.0.0."):
