@@ -306,7 +306,7 @@ class Bed:
     def nothing_lost(self, seen: Seen, at_least: int = 50) -> None:
         """Every request was answered, and there were some."""
         assert seen.failed == 0, f"{seen.failed} of {seen.sent} lost\n{seen.errors}\n{self.story()}"
-        assert seen.sent >= at_least
+        assert seen.sent >= at_least, f"only {seen.sent} requests were sent: that proves nothing\n{seen.errors}"
 
     def only_under_way(self, seen: Seen) -> None:
         """Each client lost at most the one request, or websocket message, that it had under way when the fault came."""

@@ -164,7 +164,10 @@ class Member:
     def answers(self, times: int = 24, path: str = "/", field: str = "hostname") -> set[str]:
         """What that many requests to the edge were answered: by default the instances, by their containers' host names."""
         found = [self.get(path) for _ in range(times)]
-        assert all(status == 200 for status, _ in found), found
+        failed = [(status, body) for status, body in found if status != 200]
+        assert not failed, (
+            f"{len(failed)} of {times} requests to {self.name}'s edge had another answer than 200: {str(failed[0])[:99]}"
+        )
         return {str(body[field]) for _, body in found}
 
     def host_name(self, container: str) -> str:
