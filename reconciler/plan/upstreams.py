@@ -90,7 +90,7 @@ class Reachable:
             behind = self._port(key, state, past) if past is not None else port
             return _local(key, backend, port, behind, self.observed, by_name=by_name, assume_up=self.assume_up)
         own = self._own(key, state, backend, past)
-        if own is not None:
+        if own is not None or self._is_gone(key, backend):
             return own
         reached = _published(self.desired, self.cluster, backend)
         if reached is None or past is None:
@@ -112,6 +112,15 @@ class Reachable:
             return None
         behind = self._port(key, state, past) if past is not None else port
         return _local(key, backend, port, behind, self.observed, by_name=False, assume_up=False)
+
+    def _is_gone(self, key: ServiceKey, backend: Backend) -> bool:
+        """Whether a backend of this server has neither containers nor an address that anybody remembers.
+
+        Its host port is nobody's then, and while it is being put back nobody listens behind it.
+        """
+        instance = key.instance(backend.slot, backend.replica)
+        there = self.observed.of(instance, "sidecar") or self.observed.of(instance)
+        return backend.server == self.observed.server and there is None and self.observed.pair(key, backend.replica) is None
 
     def _port(self, key: ServiceKey, state: ServiceState, backend: Backend) -> int:
         """What an instance listens on; what is live does, where nothing is known of its version."""
