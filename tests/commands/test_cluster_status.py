@@ -44,7 +44,7 @@ def found(where: Remote, *arguments: object) -> dict[str, object]:
 def one(document: Mapping[str, object], kind: str, name: str) -> Mapping[str, object]:
     entries = document[kind]
     assert isinstance(entries, list)
-    return next(entry for entry in entries if name in (entry.get("server"), entry.get("service")))  # type: ignore[no-any-return]
+    return next(entry for entry in entries if name in (entry.get("server"), entry.get("service")))
 
 
 def rolling(made: Clustered) -> Clustered:
@@ -170,7 +170,7 @@ def test_two_machines_with_one_name_are_named(fine: Clustered) -> None:
     assert "two machines report as b in turns (instances first and second)" in " ".join(told.stdout.split())
 
 
-GARBAGE = {
+GARBAGE: dict[str, tuple[str, str | bytes, str]] = {
     "not YAML": ("report.yaml", "a: [", "it is not YAML"),
     "a list": ("report.yaml", "[1]", "it does not hold a report"),
     "another's": ("report.yaml", "{schema: 1, server: z, instance: i, program: '1'}", "it speaks of z"),
@@ -193,7 +193,7 @@ def test_a_report_that_cannot_be_read_is_one_clear_line_and_the_rest_is_shown(fi
     assert next(line for line in told.stdout.splitlines() if line.startswith("shop/prod/web"))
 
 
-BROKEN = {
+BROKEN: dict[str, tuple[str, str | bytes, str]] = {
     "not YAML": ("cluster.yaml", "a: [", "status/cluster is not YAML"),
     "not a state": ("cluster.yaml", "{epoch: 3}", "is not a cluster state"),
     "empty": ("cluster.yaml", "", "does not hold a cluster state"),

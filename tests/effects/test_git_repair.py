@@ -89,6 +89,24 @@ def other_content(clone: Path) -> None:
     replaced(loose(clone, "refs/reconciler/config^{tree}"), loose(clone, "refs/reconciler/status/lon1-b^{tree}").read_bytes())
 
 
+def touched(*paths: Path) -> None:
+    for path in paths:
+        path.touch()
+
+
+def emptied(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
+    path.mkdir()
+
+
+def flattened(clone: Path) -> None:
+    shutil.rmtree(clone)
+    clone.write_bytes(b"")
+
+
 DAMAGES: dict[str, Callable[[Path], object]] = {
     "truncated pack": truncated_pack,
     "pack without index": pack_without_index,
@@ -106,23 +124,23 @@ DAMAGES: dict[str, Callable[[Path], object]] = {
     "stale lock of a status ref": lambda clone: (clone / "refs/reconciler/status/lon1-a.lock").touch(),
     "stale lock of a pushed ref": lambda clone: (clone / "refs/reconciler/pushed/lon1-a.lock").touch(),
     "stale shallow.lock": lambda clone: (clone / "shallow.lock").touch(),
-    "stale HEAD.lock, config.lock, gc.pid": lambda clone: [(clone / n).touch() for n in ("HEAD.lock", "config.lock", "gc.pid")],
+    "stale HEAD.lock, config.lock, gc.pid": lambda clone: touched(clone / "HEAD.lock", clone / "config.lock", clone / "gc.pid"),
     "made shallow": lambda clone: (clone / "shallow").write_text(git(clone, "rev-parse", "refs/reconciler/config") + "\n"),
     "HEAD missing": lambda clone: (clone / "HEAD").unlink(),
     "HEAD empty": lambda clone: (clone / "HEAD").write_bytes(b""),
     "config missing": lambda clone: (clone / "config").unlink(),
     "config garbage": lambda clone: (clone / "config").write_bytes(b"\0[[garbage\nurl"),
-    "config a directory": lambda clone: ((clone / "config").unlink(), (clone / "config").mkdir()),
+    "config a directory": lambda clone: emptied(clone / "config"),
     "refs missing": lambda clone: shutil.rmtree(clone / "refs"),
     "objects missing": lambda clone: shutil.rmtree(clone / "objects"),
     "empty ref": lambda clone: (clone / "refs/reconciler/config").write_bytes(b""),
     "ref to a missing object": lambda clone: (clone / "refs/reconciler/config").write_text("1" * 40 + "\n"),
     "status ref to a missing object": lambda clone: (clone / "refs/reconciler/status/lon1-b").write_text("1" * 40 + "\n"),
     "packed-refs garbage": lambda clone: (clone / "packed-refs").write_bytes(b"\0garbage\n"),
-    "half-written packs": lambda clone: [(clone / "objects/pack" / f"tmp_pack_{n}").touch() for n in range(40)],
-    "an empty directory": lambda clone: (shutil.rmtree(clone), clone.mkdir()),
+    "half-written packs": lambda clone: touched(*(clone / "objects/pack" / f"tmp_pack_{n}" for n in range(40))),
+    "an empty directory": emptied,
     "gone": shutil.rmtree,
-    "a file": lambda clone: (shutil.rmtree(clone), clone.write_bytes(b"")),
+    "a file": flattened,
 }
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import resource
 import subprocess
 import sys
+from collections.abc import Mapping
 from itertools import pairwise
 from pathlib import Path
 
@@ -92,10 +93,10 @@ def test_what_servers_write_is_read_though_it_has_stars_and_much_of_it() -> None
 class Document:
     """What `write_yaml` asks of a model."""
 
-    def __init__(self, content: dict[str, object]) -> None:
+    def __init__(self, content: Mapping[str, object]) -> None:
         self._content = content
 
-    def model_dump(self, **_: object) -> dict[str, object]:
+    def model_dump(self, **_: object) -> Mapping[str, object]:
         return self._content
 
 

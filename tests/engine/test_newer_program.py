@@ -7,7 +7,7 @@ import json
 import pytest
 
 from reconciler.engine.copies import CLUSTER_FILE, load_copy
-from reconciler.engine.following import parse
+from reconciler.engine.documents import parse
 from reconciler.model.cluster import SCHEMA
 from reconciler.model.report import Report
 from tests.company.members import Company

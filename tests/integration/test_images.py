@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from docker.models.containers import ExecResult
 
 from tests.integration.conftest import Scope
 from tests.integration.images import Images
@@ -47,7 +48,7 @@ def test_nginx_tests_and_reloads_a_configuration_with_every_feature_that_we_rend
     write = ["sh", "-c", f"cat > /tmp/test.conf <<'END'\n{CONFIG}\nEND"]
     assert container.exec_run(write).exit_code == 0
     tested = container.exec_run(["nginx", "-t", "-c", "/tmp/test.conf"])
-    assert tested.exit_code == 0, tested.output.decode()
+    assert tested.exit_code == 0, said(tested)
 
     def workers() -> set[str]:
         container.reload()
@@ -80,9 +81,7 @@ def test_application_finishes_what_is_in_flight_and_tells_websockets_to_reconnec
     slow: list[dict[str, object]] = []
     request = threading.Thread(target=lambda: slow.append(get(f"{url}/slow?s=1.5")))
     request.start()
-    eventually(
-        lambda: established(container.exec_run(["cat", "/proc/net/tcp"]).output.decode()) >= 2, 5, "both connections are open"
-    )
+    eventually(lambda: established(said(container.exec_run(["cat", "/proc/net/tcp"]))) >= 2, 5, "both connections are open")
 
     stop = threading.Thread(target=lambda: container.stop(timeout=20))
     stop.start()
@@ -94,6 +93,12 @@ def test_application_finishes_what_is_in_flight_and_tells_websockets_to_reconnec
     stop.join(30)
     assert slow[0]["slept"] == 1.5
     assert container.wait(timeout=20)["StatusCode"] == 0
+
+
+def said(result: ExecResult) -> str:
+    """What a command in a container wrote."""
+    assert isinstance(result.output, bytes)
+    return result.output.decode()
 
 
 def established(proc_net_tcp: str) -> int:
@@ -108,7 +113,7 @@ def test_postgres_keeps_its_data_in_a_volume_and_wants_the_password(scope: Scope
     def query(password: str, sql: str) -> tuple[int, str]:
         command = ["psql", "-h", "localhost", "-U", "postgres", "-Atc", sql]
         result = container.exec_run(command, environment={"PGPASSWORD": password})
-        return int(result.exit_code or 0), result.output.decode().strip()
+        return int(result.exit_code or 0), said(result).strip()
 
     eventually(lambda: query("correct", "select 1") == (0, "1"), 30, lambda: container.logs(tail=5).decode())
     assert query("wrong", "select 1")[0] != 0
@@ -124,4 +129,4 @@ def test_redis_answers_other_containers(scope: Scope, images: Images) -> None:
     scope.run(images.redis, "redis", network=network.name)
     client = scope.run(images.redis, "client", network=network.name, command=["sleep", "60"])
     ping = ["redis-cli", "-h", f"{scope.name}_redis", "ping"]
-    eventually(lambda: client.exec_run(ping).output.strip() == b"PONG", 15, "redis answers PONG")
+    eventually(lambda: said(client.exec_run(ping)).strip() == "PONG", 15, "redis answers PONG")

@@ -107,7 +107,7 @@ def version(server: Server, name: str) -> str:
     found = server.ours().get(name)
     if found is None or found.status != "running":
         return ""
-    return next(entry.partition("=")[2] for entry in found.attrs["Config"]["Env"] if entry.startswith("VERSION="))
+    return next(str(entry).partition("=")[2] for entry in found.attrs["Config"]["Env"] if entry.startswith("VERSION="))
 
 
 def role(server: Server, service: str, slot: str) -> str:

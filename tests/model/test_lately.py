@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from reconciler.model.lately import lately
 from reconciler.model.observed import Observed
 
@@ -36,16 +38,16 @@ def test_values_given_by_name_are_worked_out_each_time() -> None:
 
 
 def test_what_failed_is_asked_again() -> None:
-    answers = iter([ValueError("no"), 3])
+    answers: Iterator[int | ValueError] = iter([ValueError("no"), 3])
 
     @lately
     def next_answer(value: str) -> int:
         answer = next(answers)
-        if isinstance(answer, Exception):
+        if isinstance(answer, ValueError):
             raise answer
         return answer
 
-    outcomes = []
+    outcomes: list[int | str] = []
     for _ in range(3):
         try:
             outcomes.append(next_answer("x"))

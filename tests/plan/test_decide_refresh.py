@@ -76,7 +76,7 @@ def test_the_refused_version_can_still_be_asked_for_after_a_refresh() -> None:
 )
 @pytest.mark.parametrize("digest", ["x1", "x2"], ids=["live", "newer"])
 def test_neither_does_one_that_is_suspended_or_cannot_be_placed(digest: str, changes: dict[str, object], held: str) -> None:
-    told = story(want("x1"), servers=AB).commit(want(digest, **changes), revision=2).settle()
+    told = story(want("x1"), servers=AB).commit(want(digest).model_copy(update=changes), revision=2).settle()
     ask(told, "a")
     told.decide()
     assert told.slots("staged") == ["a secondary x1"]

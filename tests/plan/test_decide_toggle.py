@@ -6,8 +6,7 @@ import pytest
 
 from reconciler.model.report import Report, Serving
 from reconciler.plan import facts
-from reconciler.plan.staging import ATTEMPTS
-from reconciler.plan.step import retry_wish
+from reconciler.plan.step import ATTEMPTS, retry_wish
 from tests.plan.build import Story, desired, service, story
 
 

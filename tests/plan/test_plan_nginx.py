@@ -196,9 +196,9 @@ def test_a_sidecar_listens_for_what_is_needed(needs: tuple[str, ...] | None, fou
     assert {u.name for u in config(there, "shop_prod_api_sidecar").upstreams} == found
 
 
-def _two_servers(**given: bool) -> Story:
+def _two_servers() -> Story:
     """web is public and live on a and b."""
-    return _published(story(service(publish=True, public=True, servers=("a", "b"), **given), servers=("a", "b")))
+    return _published(story(service(publish=True, public=True, servers=("a", "b")), servers=("a", "b")))
 
 
 FORWARDED = [("10.0.0.1:8421", False), ("10.0.0.2:8421", False), ("10.0.0.1:18421", True), ("10.0.0.2:18421", True)]

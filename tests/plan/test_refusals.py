@@ -127,7 +127,7 @@ def lacking_web() -> tuple[Server, dict[str, Intended]]:
 
 def test_the_server_acknowledges_for_the_others_and_names_the_service_that_it_does_not() -> None:
     there, intended = lacking_web()
-    assert lacking(intended, there.observe()) == {"shop_prod_web"} and not serves(intended, there.observe())
+    assert lacking(intended, there.observe()) == frozenset({"shop_prod_web"}) and not serves(intended, there.observe())
     made = told(there, intended)
     cluster = there.story.cluster
     assert cluster is not None and made.serving is not None

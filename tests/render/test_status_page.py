@@ -109,7 +109,7 @@ def test_in_the_middle_of_a_line_both_versions_are_told_with_their_servers() -> 
 
 def test_the_same_decision_gives_the_same_bytes_and_no_time_stands_in_it() -> None:
     cluster = decided(switching())
-    backwards = cluster.model_copy(update={"services": dict(reversed(cluster.services.items()))})
+    backwards = cluster.model_copy(update={"services": dict(reversed(list(cluster.services.items())))})
     page = status_page(cluster, SERVERS)
     assert page == status_page(backwards, dict(reversed(SERVERS.items())))
     assert not re.search(r"\b20\d\d-|\d:\d\d|\bago\b", page)
