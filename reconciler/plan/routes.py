@@ -29,11 +29,13 @@ def edge_config(reach: Reachable, site: Site) -> NginxConfig | None:
     """The edge's configuration; None when nothing is public."""
     desired = reach.desired
     routes, upstreams = [], {}
+    edge = next((c for c in reach.observed.containers if c.labels.role == "edge" and c.running), None)
     for key, state in reach.services():
         service = _live_service(desired, key, state) or desired.services.get(key)
         if service is None or not service.public:
             continue
-        upstream = reach.upstream(key, state, by_name=True)
+        # One that is about to be started is on the network of every project that it routes to.
+        upstream = reach.upstream(key, state, by_name=True, joined=edge is None or key.network in edge.networks)
         if upstream is not None:
             upstreams[upstream.name] = upstream
         for public in service.public:

@@ -30,27 +30,30 @@ class Reachable:
     cluster: ClusterState
     observed: Observed
     assume_up: bool = False
-    _known: dict[tuple[str, bool], Upstream | None] = field(default_factory=dict)
+    _known: dict[tuple[str, bool, bool], Upstream | None] = field(default_factory=dict)
 
     def services(self) -> Iterable[tuple[ServiceKey, ServiceState]]:
         """What the decision knows, sorted."""
         return decided_services(self.cluster)
 
-    def upstream(self, key: ServiceKey, state: ServiceState, *, by_name: bool) -> Upstream | None:
-        """The live backends and what stands behind them; None when there is no live backend that this server can reach."""
-        asked = (str(key), by_name)
+    def upstream(self, key: ServiceKey, state: ServiceState, *, by_name: bool, joined: bool = True) -> Upstream | None:
+        """The live backends and what stands behind them; None when there is no live backend that this server can reach.
+
+        joined: whether the nginx that asks reaches the addresses of the service's project network.
+        """
+        asked = (str(key), by_name, joined)
         if asked not in self._known:
-            self._known[asked] = self._upstream(key, state, by_name)
+            self._known[asked] = self._upstream(key, state, by_name, joined)
         return self._known[asked]
 
     def live(self, key: ServiceKey, state: ServiceState) -> Iterable[tuple[Backend, str | None]]:
         """The live backends with the address at which this server reaches each; None for one that it does not reach."""
         for backend in state.backends:
             if backend.role == "live":
-                reached = self._reached(key, state, backend, by_name=False)
+                reached = self._reached(key, state, backend, by_name=False, joined=True)
                 yield backend, reached[0] if reached is not None else None
 
-    def _upstream(self, key: ServiceKey, state: ServiceState, by_name: bool) -> Upstream | None:
+    def _upstream(self, key: ServiceKey, state: ServiceState, by_name: bool, joined: bool) -> Upstream | None:
         """Backends of other zones stand behind those of this server's own, if there are any (docs/decisions/0006)."""
         if self._out_of_reach(state):
             return None
@@ -58,7 +61,7 @@ class Reachable:
         far: list[Peer] = []
         slots: list[Peer] = []
         for backend in sorted(state.backends, key=lambda b: (b.server, b.replica, b.slot)):
-            reached = self._reached(key, state, backend, by_name) if backend.role == "live" else None
+            reached = self._reached(key, state, backend, by_name, joined) if backend.role == "live" else None
             if reached is None:
                 continue
             live, other = reached
@@ -82,14 +85,16 @@ class Reachable:
         live = [b for b in state.backends if b.role in ("live", "kept") and b.spec == spec]
         return any(b.port is None for b in live) and all(b.server != self.observed.server for b in live)
 
-    def _reached(self, key: ServiceKey, state: ServiceState, backend: Backend, by_name: bool) -> tuple[str, str | None] | None:
+    def _reached(
+        self, key: ServiceKey, state: ServiceState, backend: Backend, by_name: bool, joined: bool
+    ) -> tuple[str, str | None] | None:
         """The address of a live backend and that of the other slot, each with its own port; None for what cannot be reached."""
         past = beside(state, backend)
         if backend.port is None:
             port = self._port(key, state, backend)
             behind = self._port(key, state, past) if past is not None else port
             return _local(key, backend, port, behind, self.observed, by_name=by_name, assume_up=self.assume_up)
-        own = self._own(key, state, backend, past)
+        own = self._own(key, state, backend, past) if joined else None
         if own is not None or self._is_gone(key, backend):
             return own
         reached = _published(self.desired, self.cluster, backend)

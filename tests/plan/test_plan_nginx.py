@@ -229,6 +229,17 @@ def test_of_several_servers_one_reaches_its_own_instances_at_their_addresses_and
     ]
 
 
+def test_an_edge_that_is_not_on_the_projects_network_reaches_an_own_instance_by_its_published_port_until_it_has_joined() -> None:
+    there = Server(_two_servers()).calm()
+    joined = peers(there)
+    assert joined != FORWARDED
+    there.box("nginx").networks = ("other_network",)
+    assert peers(there) == FORWARDED and peers(there, "nginx_host") == joined
+    assert "connect_network" in there.kinds()
+    there.calm()
+    assert peers(there) == joined and there.box("nginx").loaded == config(there, "nginx")
+
+
 def test_an_own_instance_that_is_gone_keeps_its_address_and_no_nginx_is_reloaded_for_it() -> None:
     there = Server(_two_servers()).calm()
     before = peers(there)
