@@ -51,7 +51,7 @@ def test_a_rewound_report_and_a_decision_of_garbage_are_mended_from_what_runs(be
         assert bed.cluster().epoch == state.epoch, "a report is no reason for a new epoch"
 
         bed.remote.commit({"cluster.yaml": "by hand: [\n"}, "oops", branch="status/cluster")
-        bed.eventually(lambda: bed.cluster().epoch != state.epoch, 60, "a new epoch")
+        bed.eventually(lambda: bed.cluster().epoch != state.epoch, 60, "the decision, now garbage, to be rebuilt under a new epoch")
         bed.settle(second, "a", "b")
         told = f"no decision says what was wrong with the one before\n{bed.story()}"
         assert any("status/cluster is not YAML" in line for line in bed.decisions()), told

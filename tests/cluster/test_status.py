@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from reconciler.engine.publishing import RIDE_SECONDS
 from tests.cluster.bed import SLOW_START, Bed
 
 pytestmark = [pytest.mark.docker, pytest.mark.slow, pytest.mark.cluster]
@@ -22,16 +23,18 @@ def two(bed: Bed) -> Bed:
 def polls(bed: Bed, more: int) -> None:
     """Waits until the servers have come to the Git host so many times more."""
     until = bed.git_host.fetches + more
-    bed.eventually(lambda: bed.git_host.fetches >= until, 120, f"{more} more polls")
+    bed.eventually(lambda: bed.git_host.fetches >= until, 240, f"{more} more polls")
 
 
 def test_a_steady_state_pushes_nothing_and_touches_no_container(two: Bed) -> None:
     bed = two
     bed.eventually(lambda: "Reconciled" in {c.reason for n in ("a", "b") for c in bed.report(n).conditions}, 30, "the last words")
     polls(bed, 12)  # reports that nobody waits for have gone by now
-    before = bed.git_host.pushes, [bed.server(name).ids() for name in ("a", "b")], bed.remote.branches()
-    polls(bed, 30)
-    assert (bed.git_host.pushes, [bed.server(name).ids() for name in ("a", "b")], bed.remote.branches()) == before
+    pushes, branches, before = bed.git_host.pushes, bed.remote.branches(), {name: bed.server(name).ids() for name in ("a", "b")}
+    polls(bed, int(RIDE_SECONDS) + 15)  # each server polls every two seconds: longer than anything rests that is to be said
+    assert bed.git_host.pushes == pushes, f"{bed.git_host.pushes - pushes} pushes though nothing happened\n{bed.story()}"
+    assert {name: bed.server(name).ids() for name in ("a", "b")} == before, "containers were started or ended for nothing"
+    assert bed.remote.branches() == branches, "branches were moved though nothing happened"
 
 
 def test_a_rewound_decision_is_noticed_and_what_runs_stays(two: Bed) -> None:
@@ -39,14 +42,15 @@ def test_a_rewound_decision_is_noticed_and_what_runs_stays(two: Bed) -> None:
     old = bed.remote.tip("status/cluster")
     second = bed.commit({"web": bed.web("2", **BOTH)}, "Bump web to 2")
     bed.settle(second, "a", "b")
-    before = {name: bed.server(name).ids("shop_prod_web") for name in ("a", "b")}
-    epoch = bed.cluster().epoch
+    before, epoch = bed.running("web", "a", "b"), bed.cluster().epoch
     with bed.load("a", "b") as traffic:
         bed.remote.move("status/cluster", old)
-        bed.eventually(lambda: bed.cluster().epoch != epoch, 60, "a new epoch")
+        rebuilt = "the decision that was moved back to be rebuilt, under a new epoch"
+        bed.eventually(lambda: bed.cluster().epoch != epoch or bed.running("web", "a", "b") != before, 60, rebuilt)
+        assert bed.running("web", "a", "b") == before, f"the older decision was followed: instances came or went\n{bed.story()}"
         bed.settle(second, "a", "b")
-        assert {name: bed.server(name).ids("shop_prod_web") for name in ("a", "b")} == before
-        assert any("rewound" in line for line in bed.decisions()), bed.decisions()
+        assert bed.running("web", "a", "b") == before, f"instances came or went for a branch that was moved\n{bed.story()}"
+        assert any("rewound" in line for line in bed.decisions()), f"no decision says what was noticed\n{bed.story()}"
         bed.nothing_lost(traffic.stop())
 
 
@@ -56,12 +60,12 @@ def test_a_second_machine_with_a_servers_name_does_nothing_and_names_the_first(t
     impostor = bed.server("c")
     impostor.settings["server"] = "a"
     impostor.run()
-    impostor.says(first, 60)
-    assert impostor.ids() == {}
+    impostor.says(f"another machine (instance {first}) reports as a", 60)
+    assert impostor.ids() == {}, "the second machine called a has started something"
     second = bed.commit({"web": bed.web("2", **BOTH)}, "Bump web to 2")
     bed.settle(second, "a", "b")
-    assert bed.report("a").instance == first
-    assert impostor.ids() == {}
+    assert bed.report("a").instance == first, f"the second machine called a has written a's report\n{bed.story()}"
+    assert impostor.ids() == {}, "the second machine called a has started something"
 
 
 def test_a_server_that_dies_while_it_stages_holds_up_the_switch_until_it_is_back(two: Bed) -> None:
@@ -72,8 +76,8 @@ def test_a_server_that_dies_while_it_stages_holds_up_the_switch_until_it_is_back
         bed.eventually(lambda: "shop_prod_web_secondary" in bed.server("b").ids(), 60, "b to stage")
         bed.server("b").power_off()
         bed.eventually(lambda: "ready" in {entry.phase for entry in bed.report("a").instances}, 60, "a to vote")
-        assert bed.live("web") == {"a": "primary", "b": "primary"}
-        assert live.items() <= bed.server("a").ids("shop_prod_web").items()
+        assert bed.live("web") == {"a": "primary", "b": "primary"}, f"switched without b, which is dead\n{bed.story()}"
+        assert live.items() <= bed.server("a").ids("shop_prod_web").items(), "what is live on a was restarted or ended"
         bed.server("b").power_on()
         bed.eventually(lambda: bed.live("web") == {"a": "secondary", "b": "secondary"}, 150, "another attempt to succeed")
         bed.settle(second, "a", "b", seconds=60)
