@@ -6,11 +6,14 @@ import os
 import time
 from collections.abc import Callable
 
+import pytest
+
 from tests.bench.conftest import Mode
 from tests.bench.results import Section
 from tests.simulation.running import run
 
 
+@pytest.mark.timeout(3600)
 def test_no_seed_breaks_an_invariant(mode: Mode, report: Callable[[Section], None]) -> None:
     seeds, cores = range(mode.pick(1000, 10_000)), os.cpu_count() or 1
     section = Section(
