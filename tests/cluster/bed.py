@@ -192,29 +192,35 @@ class Bed:
 
     def converged(self, revision: str | None = None, members: Iterable[str] | None = None) -> bool:
         """Every rollout has ended, at this revision, and every member serves the last generation."""
+        return self.lacking(revision, members) is None
+
+    def lacking(self, revision: str | None = None, members: Iterable[str] | None = None) -> str | None:
+        """The first thing that is not `converged` yet; None when there is none."""
         cluster = self.cluster()
         if set(cluster.services) != self._services:
-            return False
+            return f"decided on are {sorted(cluster.services)}, committed {sorted(self._services)}"
         if revision is not None and cluster.config != revision:
-            return False
+            return f"the decision follows {cluster.config[:7]}"
         if members is not None and cluster.members != tuple(sorted(members)):
-            return False
-        if any(s.rollout is not None and s.rollout.phase not in SETTLED for s in cluster.services.values()):
-            return False
-        if any(b.role != "live" for s in cluster.services.values() for b in s.backends):
-            return False
-        if not all(self._drained(cluster, member) for member in cluster.members):
-            return False
-        reports = [self.report(member) for member in cluster.members]
-        return all(
-            r.serving is not None and (r.serving.epoch, r.serving.generation) == (cluster.epoch, cluster.generation)
-            for r in reports
-        )
+            return f"the members are {', '.join(cluster.members)}"
+        for name, state in cluster.services.items():
+            rollout = state.rollout
+            if rollout is not None and rollout.phase not in SETTLED:
+                return f"{name} is {rollout.phase}: {rollout.reason}"
+            if leaving := [f"{b.slot} on {b.server} is {b.role}" for b in state.backends if b.role != "live"]:
+                return f"{name}: {', '.join(leaving)}"
+        for member in cluster.members:
+            if left := self._left(cluster, member):
+                return f"{member} still runs {', '.join(sorted(left))}"
+            serving = self.report(member).serving
+            if serving is None or (serving.epoch, serving.generation) != (cluster.epoch, cluster.generation):
+                return f"{member} does not say that it serves generation {cluster.generation}"
+        return None
 
-    def _drained(self, cluster: ClusterState, member: str) -> bool:
-        """Whether a server that runs has ended what the decision no longer lists: it does that by itself and tells nobody."""
+    def _left(self, cluster: ClusterState, member: str) -> set[str]:
+        """What a server that runs has yet to end, as the decision no longer lists it: it does that by itself and tells nobody."""
         if member not in self.members or not self.members[member].running:
-            return True
+            return set()
         listed = {
             container
             for name, state in cluster.services.items()
@@ -223,12 +229,16 @@ class Bed:
             for instance in (ServiceKey.parse(name).instance(b.slot, b.replica),)
             for container in (instance.name, instance.sidecar)
         }
-        return set(self.server(member).ids(f"{PROJECT}_{ENV}_")) <= listed
+        return set(self.server(member).ids(f"{PROJECT}_{ENV}_")) - listed
 
     def settle(self, revision: str, *members: str, seconds: float = 90.0) -> float:
         """Waits until `converged`. Returns the seconds it took."""
         began = time.monotonic()
-        self.eventually(lambda: self.converged(revision, members or None), seconds, f"{revision[:7]} to be served by everybody")
+
+        def told() -> str:
+            return f"{revision[:7]} to be served by everybody: {self.lacking(revision, members or None)}\n{self.story()}"
+
+        eventually(lambda: self.converged(revision, members or None), seconds, told)
         return time.monotonic() - began
 
     def deploy(self, services: Mapping[str, Service] | None, message: str = "change", cluster: Mapping[str, Any] | None = None,
