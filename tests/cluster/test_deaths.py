@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.cluster.bed import Bed
+from tests.cluster.rollouts import waited
 
 pytestmark = [pytest.mark.docker, pytest.mark.slow, pytest.mark.cluster]
 BOTH = {"servers_count": 2}
@@ -14,19 +15,6 @@ OLD, NEW = "shop_prod_web", "shop_prod_web_secondary"
 def applications(bed: Bed, name: str) -> set[str]:
     """The instances of the service that run on a server."""
     return {container for container in bed.server(name).ids(OLD) if not container.endswith("_sidecar")}
-
-
-def waited(bed: Bed) -> int:
-    """Seconds from the decision that switched the last rollout to the one that ended it."""
-    switched, ended = 0, 0
-    last = bed.cluster().services["shop/prod/web"].rollout
-    for commit in bed.remote.log("status/cluster"):  # the newest first
-        rollout = bed.cluster(commit.sha).services["shop/prod/web"].rollout
-        if rollout is None or last is None or (rollout.id, rollout.switched_at) != (last.id, last.switched_at):
-            break
-        switched = bed.written("status/cluster", commit.sha)
-        ended = switched if rollout.phase == "done" else ended
-    return ended - switched
 
 
 def test_a_server_that_dies_after_the_switch_is_waited_for_then_passed_over_and_comes_back_switched(bed: Bed) -> None:
@@ -44,7 +32,7 @@ def test_a_server_that_dies_after_the_switch_is_waited_for_then_passed_over_and_
         over = "b to be passed over after ack_timeout"
         bed.eventually(lambda: bed.rollout("web").startswith("done") or OLD not in applications(bed, "a"), 90, over)
         assert bed.rollout("web").startswith("done"), f"a ended its old instance while b was waited for\n{bed.story()}"
-        took = waited(bed)
+        took = waited(bed, "shop/prod/web")
         assert took >= 15, f"b, silent, was passed over {took} s after the switch: before ack_timeout (15 s)\n{bed.story()}"
         assert any("b silent for 15 s" in line for line in bed.decisions()), f"no decision says why b is passed over\n{bed.story()}"
         bed.eventually(lambda: applications(bed, "a") == {NEW}, 60, "a's old instance to drain")
