@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.cluster.bed import SLOW_START, Bed
+from tests.cluster.rollouts import waited
 
 pytestmark = [pytest.mark.docker, pytest.mark.slow, pytest.mark.cluster]
 BOTH = {"servers_count": 2}
