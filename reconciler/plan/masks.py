@@ -44,6 +44,8 @@ def pulse_targets(
     desired: Desired, cluster: ClusterState, observed: Observed, listed: Collection[str]
 ) -> Mapping[str, PulseTarget]:
     """What to look at, by address: each live backend of the upstreams `listed` by this server's nginxes that have more than one."""
+    if not listed:
+        return {}
     reach = Reachable(desired, cluster, observed)
     found: dict[str, PulseTarget] = {}
     for key, state in reach.services():

@@ -69,6 +69,8 @@ def _is_due(name: str, refusal: Refusal, elapsed: Elapsed) -> bool:
 
 def leave_out(config: NginxConfig, names: Collection[str]) -> NginxConfig:
     """`config` without everything of some upstreams: nothing listens for them, and no route leads to them."""
+    if not names:
+        return config
     upstreams = tuple(upstream for upstream in config.upstreams if upstream.name not in names)
     routes = tuple(route for route in config.routes if route.service.replace("/", "_") not in names)
     rest = config.model_copy(update={"upstreams": upstreams, "routes": routes})

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from dataclasses import dataclass, field, replace
+from operator import is_
 from typing import TYPE_CHECKING
 
 from reconciler.engine.following import Copy, seen_by
@@ -252,7 +253,7 @@ class Daemon:
         """How long facts have held; within a pass asked for again and again about the same things."""
         assert self.view is not None
         of = (cluster, observed, self.report, self.view, self.world.now)
-        if self.asked is not None and all(one is other for one, other in zip(of, self.asked[0], strict=True)):
+        if self.asked is not None and all(map(is_, of, self.asked[0])):
             return self.asked[1]
         reports = dict(self.view.reports)
         if self.report is not None:

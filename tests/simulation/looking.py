@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from reconciler.model.cluster import ClusterState
 from reconciler.model.desired import Desired
-from reconciler.model.observed import Gate, NginxState, Observed
+from reconciler.model.observed import Gate, NginxState, Observed, Refusal
 from reconciler.plan.ending import drained_names
 from reconciler.plan.gates import gate_targets
 from reconciler.plan.planner import stalls
@@ -67,16 +68,28 @@ def nginx_states(daemon: Daemon) -> dict[str, NginxState]:
     found = {}
     for box in daemon.boxes.boxes.values():
         if box.plan.labels.role != "application" and box.status == "running":
-            found[box.plan.name] = NginxState.model_construct(
-                name=box.plan.name,
-                loaded=box.loaded.meaning.fingerprint if box.loaded is not None else None,
-                old_workers=len(box.workers) if box.plan.labels.role == "edge" else 0,
-                refused=box.refused[0] if box.refused is not None else None,
-                error=box.refused[1] if box.refused is not None else None,
-                tries=box.tries,
-                refusals=daemon.refusals.of(box.plan.name, box.number),
-            )
+            loaded = box.loaded.meaning.fingerprint if box.loaded is not None else None
+            workers = len(box.workers) if box.plan.labels.role == "edge" else 0
+            refusals = daemon.refusals.of(box.plan.name, box.number)
+            found[box.plan.name] = _nginx(box.plan.name, loaded, workers, box.refused, box.tries, refusals)
     return found
+
+
+def _nginx(
+    name: str, loaded: str | None, workers: int, refused: tuple[str, str] | None, tries: int, refusals: tuple[Refusal, ...]
+) -> NginxState:
+    """The same object for the same state: what has not changed is compared by identity."""
+    if refusals:
+        return _state(name, loaded, workers, refused, tries).model_copy(update={"refusals": refusals})
+    return _state(name, loaded, workers, refused, tries)
+
+
+@lru_cache(maxsize=4096)
+def _state(name: str, loaded: str | None, workers: int, refused: tuple[str, str] | None, tries: int) -> NginxState:
+    text, error = refused if refused is not None else (None, None)
+    return NginxState.model_construct(
+        name=name, loaded=loaded, old_workers=workers, refused=text, error=error, tries=tries, refusals=()
+    )
 
 
 def _gates(daemon: Daemon, desired: Desired, cluster: ClusterState | None, observed: Observed, now: float) -> dict[str, Gate]:

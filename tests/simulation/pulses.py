@@ -31,6 +31,9 @@ class Pulses:
         self.looked += rounds * INTERVAL
         for address, target in self.watched.items() if rounds else ():
             found = ProbeResult(kind="success") if answers(target, address) else ProbeResult(kind="failure", error="no answer")
+            if found.kind == "success" and self.pulses.get(address, BORN).deaths == 0:
+                self.pulses[address] = BORN  # it has not died lately: how often it answered makes no difference
+                continue
             for _ in range(min(rounds, FORGIVEN)):
                 self.pulses[address] = beat(self.pulses.get(address, BORN), found)
 
