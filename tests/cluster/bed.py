@@ -207,6 +207,8 @@ class Bed:
             rollout = state.rollout
             if rollout is not None and rollout.phase not in SETTLED:
                 return f"{name} is {rollout.phase}: {rollout.reason}"
+            if (state.held or "").startswith("waiting for "):
+                return f"{name} has not begun yet: {state.held}"
             if leaving := [f"{b.slot} on {b.server} is {b.role}" for b in state.backends if b.role != "live"]:
                 return f"{name}: {', '.join(leaving)}"
         for member in cluster.members:
