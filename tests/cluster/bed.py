@@ -14,6 +14,7 @@ from load import Load
 from reconciler.model.cluster import ClusterState
 from reconciler.model.identity import ServiceKey
 from reconciler.model.report import Report
+from reconciler.plan.slots import ends_by_itself
 from reconciler.ports import internal_port
 from tests.cluster import traffic
 from tests.cluster.githost import GitHost
@@ -207,7 +208,7 @@ class Bed:
             rollout = state.rollout
             if rollout is not None and rollout.phase not in SETTLED:
                 return f"{name} is {rollout.phase}: {rollout.reason}"
-            if (state.held or "").startswith("waiting for "):
+            if ends_by_itself(state.held):
                 return f"{name} has not begun yet: {state.held}"
             if leaving := [f"{b.slot} on {b.server} is {b.role}" for b in state.backends if b.role != "live"]:
                 return f"{name}: {', '.join(leaving)}"
