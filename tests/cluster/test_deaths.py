@@ -55,6 +55,7 @@ def test_a_server_that_dies_while_it_drains_comes_back_without_what_drained(bed:
     assert port is not None
     with bed.load("a") as traffic, b.namespace.connect(port, 10.0):  # an open connection keeps the old instance from ending
         second = bed.commit({"web": bed.web("2", drain={"timeout": "120s"}, **BOTH)}, "Bump web to 2")
+        bed.eventually(lambda: set(bed.live("web").values()) == {"secondary"}, 90, "the switch")
         bed.eventually(lambda: bed.rollout("web").startswith("done"), 90, "the switch to be acknowledged by everybody")
         # At once: ten seconds later it would be told to finish.
         assert applications(bed, "b") == {OLD, NEW}, "b's old instance has ended although a connection to it is open"
