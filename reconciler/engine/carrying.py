@@ -13,12 +13,11 @@ from reconciler.errors import ReconcilerError, Stalled, Transient
 from reconciler.model.action import (
     Action,
     PrepareImage,
-    RemoveInstance,
-    RestoreContainer,
     SignalInstance,
     StartContainer,
     StartInstance,
     StartNginx,
+    instance_of,
 )
 from reconciler.model.report import Condition
 from reconciler.model.switched import Switched
@@ -78,7 +77,7 @@ class Carrier:
         now = self._clock.monotonic()
         for action in actions:
             trouble = self._troubles.get(_about(action))
-            instance = _instance(action)
+            instance = instance_of(action)
             if trouble is not None and trouble.not_before > now:
                 carried.next_in = _sooner(carried.next_in, trouble.not_before - now)
             elif isinstance(action, PrepareImage):
@@ -163,7 +162,7 @@ class Carrier:
         """Remember it; returns the seconds until it is tried again."""
         about = _about(action)
         count = self._troubles[about].count + 1 if about in self._troubles else 1
-        delay = min(MOST_DELAY, FIRST_DELAY * 2.0 ** min(count - 1, 10))
+        delay = back_off(count)
         if isinstance(error, Transient) and error.retry_after is not None:
             delay = max(delay, error.retry_after)
         self._troubles[about] = _Trouble(error, count, self._clock.monotonic() + delay, _started(action))
@@ -171,24 +170,11 @@ class Carrier:
         return delay
 
 
-def _instance(action: Action) -> str | None:
-    """The instance that an action concerns alone; None for what concerns the server."""
-    match action:
-        case StartInstance() | SignalInstance():
-            return action.instance.name
-        case StartContainer() | RemoveInstance():
-            return action.name
-        case RestoreContainer():
-            return action.plan.name
-        case _:
-            return None
-
-
 def _started(action: Action) -> str | None:
     """The instance, or the nginx, that the action was to start."""
     match action:
         case StartInstance() | StartContainer():
-            return _instance(action)
+            return instance_of(action)
         case StartNginx():
             return action.container.name
         case _:
@@ -212,3 +198,8 @@ def _about(action: Action) -> str:
 
 def _sooner(one: float | None, other: float) -> float:
     return other if one is None else min(one, other)
+
+
+def back_off(count: int) -> float:
+    """Seconds before a step that has failed `count` times in a row is tried again: 1, 2, 4, ... at most 60."""
+    return min(MOST_DELAY, FIRST_DELAY * 2.0 ** min(count - 1, 10))

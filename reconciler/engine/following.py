@@ -159,13 +159,14 @@ def choose(
     if found is not None:
         given_up_at[found.epoch] = found.generation
     given_up_at[own.cluster.epoch] = own.cluster.generation
+    kept = tuple(dict.fromkeys(given_up))[-SUPERSEDED_MOST:]
     # Whoever rebuilds it publishes it: of several that do, the first to land is followed by the others.
     decider = Decider(server=server, program=own.cluster.decided_by.program)
     rebuilt = own.cluster.model_copy(
         update={
             "schema_": SCHEMA,
             "epoch": epoch,
-            "superseded": (kept := tuple(dict.fromkeys(given_up))[-SUPERSEDED_MOST:]),
+            "superseded": kept,
             "superseded_at": {epoch: generation for epoch, generation in given_up_at.items() if epoch in kept},
             "generation": own.cluster.generation + 1,
             "decided_by": decider,

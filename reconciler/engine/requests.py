@@ -51,7 +51,7 @@ def read_copy(state_dir: Path) -> ClusterState | None:
     if cluster.schema_ > SCHEMA:
         raise Stalled(
             f"{state_dir / CLUSTER_FILE} has schema {cluster.schema_}, this program knows {SCHEMA}: it was written by a newer one; "
-            "use that program here",
+            "upgrade the program here",
             reason="NewerSchema",
         )
     return cluster

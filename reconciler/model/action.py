@@ -143,3 +143,16 @@ Action = (
     | RemoveNetwork
     | Reload
 )
+
+
+def instance_of(action: Action) -> str | None:
+    """The instance that an action concerns alone; None for what concerns the server."""
+    match action:
+        case StartInstance() | SignalInstance():
+            return action.instance.name
+        case StartContainer() | RemoveInstance():
+            return action.name
+        case RestoreContainer():
+            return action.plan.name
+        case _:
+            return None

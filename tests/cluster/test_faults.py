@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from reconciler.engine.worth import OWN_WORD_SECONDS
 from tests.cluster.bed import SLOW_START, Bed
 from tests.cluster.rollouts import waited
 
@@ -29,7 +30,8 @@ def test_a_server_cut_off_from_git_keeps_serving_and_catches_up(two: Bed) -> Non
         second = bed.commit({"web": bed.web("2", **BOTH)}, "Bump web to 2")
         bed.eventually(lambda: bed.cluster().config == second, 60, "a to decide")
         # Nobody but itself waits for a's word, so that it may rest for a while.
-        bed.eventually(lambda: "ready" in {entry.phase for entry in bed.report("a").instances}, 90, "a to vote")
+        told = OWN_WORD_SECONDS + 30
+        bed.eventually(lambda: "ready" in {entry.phase for entry in bed.report("a").instances}, told, "a to vote")
         assert bed.live("web") == {"a": "primary", "b": "primary"}, "switched without b"
         bed.heal("b")
         bed.settle(second, "a", "b")

@@ -43,7 +43,7 @@ def test_the_server_shows_what_is_live_and_what_was_refused_with_its_last_words(
     assert contents(state) == before
 
 
-@pytest.mark.parametrize("asked", [("status",), ("retry", WEB)])
+@pytest.mark.parametrize("asked", [("status",), ("retry", WEB), ("plan", "--repo", "/none", "--server", "one")])
 def test_what_a_newer_program_left_on_the_server_is_not_read_as_ones_own(
     settings: Path, tmp_path: Path, asked: tuple[str, ...]
 ) -> None:

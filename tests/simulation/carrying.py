@@ -6,18 +6,18 @@ from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from reconciler.engine.carrying import FIRST_DELAY, MOST_DELAY
+from reconciler.engine.carrying import back_off
 from reconciler.engine.executor import steps
 from reconciler.errors import Transient
 from reconciler.model.action import (
     Action,
     PrepareImage,
     Reload,
-    RemoveInstance,
     SignalInstance,
     StartContainer,
     StartInstance,
     StartNginx,
+    instance_of,
 )
 from reconciler.model.cluster import ClusterState
 from reconciler.model.desired import Desired
@@ -56,7 +56,7 @@ def carry_out(
     planned = {_about(action) for action in (*actions, *(held.action for held in daemon.in_hand.values()))}
     daemon.troubles = {about: trouble for about, trouble in daemon.troubles.items() if about in planned}
     for action in actions:
-        instance = _instance(action)
+        instance = instance_of(action)
         trouble = daemon.troubles.get(_about(action))
         if instance in daemon.in_hand or (trouble is not None and trouble[0] > daemon.clock()):
             continue
@@ -119,24 +119,14 @@ def _parts(daemon: Daemon, effects: Iterator[Effect]) -> Iterator[Effect]:
 def failed(daemon: Daemon, action: Action, error: Exception) -> None:
     """Remember what went wrong, and when to try again."""
     count = daemon.troubles.get(_about(action), (0.0, 0))[1] + 1
-    again = daemon.clock() + min(MOST_DELAY, FIRST_DELAY * 2.0 ** min(count - 1, 10))
+    again = daemon.clock() + back_off(count)
     about = action.container.name if isinstance(action, StartNginx) else None
     if isinstance(action, StartInstance | StartContainer):
-        about = _instance(action)
+        about = instance_of(action)
     daemon.troubles[_about(action)] = (again, count, about, True, str(error))
 
 
-def _instance(action: Action) -> str | None:
-    match action:
-        case StartInstance() | SignalInstance():
-            return action.instance.name
-        case StartContainer() | RemoveInstance():
-            return action.name
-        case _:
-            return None
-
-
 def _about(action: Action) -> str:
-    name = _instance(action) or getattr(action, "reference", None) or getattr(action, "name", None)
+    name = instance_of(action) or getattr(action, "reference", None) or getattr(action, "name", None)
     container = getattr(action, "container", "")
     return f"{action.kind} {name or getattr(container, 'name', container)}"
