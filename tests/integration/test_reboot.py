@@ -40,8 +40,9 @@ def test_what_was_live_comes_back_first_and_what_was_draining_does_not(
         web = {"drain": {"timeout": "1h"}}
         with started(server, engine, "before") as program:
             server.commit({"web": server.app("1", **web), "api": server.app("1"), "db": server.app("1", **DATA)}, "first")
+            services = ("web", "api", "db")
+            eventually(lambda: all(role(server, name, "primary") == "live" for name in services), 60, lambda: program.said)
             eventually(lambda: {"web", "api", "db", server.settings.host_name} <= running(server), 60, lambda: program.said)
-            eventually(lambda: role(server, "db", "primary") == "live", 60, lambda: program.said)
             client = hold(engine, address(server, "web"))
             hangs = {"health": NEVER_READY, "env": {"HANG_HEALTH": "1"}}
             second = {"web": server.app("2", **web), "api": server.app("2", **hangs), "db": server.app("2", **DATA, **hangs)}
