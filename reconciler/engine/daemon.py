@@ -93,21 +93,24 @@ class Daemon:
             wired.close()
 
     def _passes(self, settings: Settings, wired: Wired) -> Settings:
+        timed = False
         while not self._stop.is_set():
             if self._reload.is_set():
                 self._reload.clear()
                 changed = self._changed(settings)
                 if changed is not None:
                     return changed
-            self._poll_if_due(wired)
+            self._poll_if_due(wired, timed)
             outcome = wired.cycle.step()
             self._note(wired, outcome)
             sleep = ROUND_SECONDS if outcome.busy else min(outcome.next_in or LONGEST_SLEEP, LONGEST_SLEEP)
+            now, timed = time.monotonic(), False
             if outcome.poll_in is not None:
-                rest = self._polled_at + outcome.poll_in - time.monotonic()
+                rest = max(self._polled_at + outcome.poll_in, self._poll_not_before) - now
+                timed = rest <= 0
                 sleep = min(sleep, max(rest, ROUND_SECONDS))
-                if rest <= 0:
-                    self._poll.set()
+            if self._poll.is_set() and now < self._poll_not_before:
+                sleep = min(sleep, self._poll_not_before - now)
             self._wake.wait(sleep)
         return settings
 
@@ -122,15 +125,21 @@ class Daemon:
 
     # Polling
 
-    def _poll_if_due(self, wired: Wired) -> None:
-        if not self._poll.is_set() or time.monotonic() < self._poll_not_before:
+    def _poll_if_due(self, wired: Wired, timed: bool) -> None:
+        """Poll when somebody has asked for it, or when it is time to.
+
+        What somebody asks for during a poll may have come after that has looked: it is asked for again once that is done.
+        """
+        asked = self._poll.is_set()
+        if not (asked or timed) or time.monotonic() < self._poll_not_before:
             return
         self._poll.clear()
         self._polled_at = time.monotonic()
-        wired.cycle.poll()
+        if not wired.cycle.poll() and asked:
+            self._poll.set()
 
     def _note(self, wired: Wired, outcome: Outcome) -> None:
-        """Tell systemd and the log, and space out polls that fail."""
+        """Tell systemd and the log; a poll that failed is tried again, ever more rarely."""
         polled = wired.cycle.poll_error
         if polled is None:
             self._failed_polls, self._poll_not_before = 0, 0.0
@@ -138,6 +147,7 @@ class Daemon:
             self._failed_polls += 1
             delay = min(POLL_BACKOFF_MOST, 2.0 ** min(self._failed_polls, 9)) * random.uniform(0.5, 1.0)
             self._poll_not_before = time.monotonic() + delay
+            self._poll.set()
         self._failure = polled
         told = str(outcome.problem) if outcome.problem is not None else None
         if told != self._told:
@@ -181,13 +191,27 @@ class Daemon:
             watched.append(settings.local_dir)
         if not watched:
             return
-        for changes in watch_files(*watched, stop_event=ended, debounce=50, step=20, raise_interrupt=False):
+        try:
+            self._follow(watched, repository, ended)
+        except OSError as error:
+            self._say(f"commits, secrets and settings that change on this machine are seen at the next poll only: {error}")
+
+    def _follow(self, watched: list[Path], repository: Path | None, ended: threading.Event) -> None:
+        begun = False
+        # Without a filter, as the default one leaves out everything that lies in a directory `.git`.
+        for changes in watch_files(
+            *watched, watch_filter=None, stop_event=ended, debounce=50, step=20, raise_interrupt=False,
+            rust_timeout=1000, yield_on_timeout=True,
+        ):  # fmt: skip
             paths = [Path(path) for _, path in changes]
-            if any(path in self._files for path in paths):
+            # Nobody has seen what changed between the first look and the beginning of the watch: all is looked at once more.
+            if not begun or any(path in self._files for path in paths):
                 self._reload.set()
-            if repository is not None and any(path.is_relative_to(repository) for path in paths):
+            if repository is not None and (not begun or any(path.is_relative_to(repository) for path in paths)):
                 self._poll.set()
-            self._wake.ring()
+            if paths or not begun:
+                self._wake.ring()
+            begun = True
 
     def _changed(self, settings: Settings) -> Settings | None:
         """New settings, if they are valid and different. What moves the state directory needs a restart."""

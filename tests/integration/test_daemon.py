@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import resource
+import shlex
+import shutil
 import signal
 import socket
 import threading
@@ -93,6 +95,65 @@ def test_a_commit_and_a_changed_secret_are_seen_at_once(server: Server) -> None:
         server.write_secret("token", "second")
         eventually(lambda: set(server.ids()) == {"web", "web_sidecar", *_nginxes(server)}, 30, lambda: program.said)
         assert server.get(host="web.example").json["version"] == "2"
+
+
+def test_what_is_committed_during_a_poll_is_seen_by_the_one_after_it(server: Server) -> None:
+    """The poll has looked, but not ended, when the commit comes; nothing else would ask the remote again for an hour."""
+    patient, hold, held = Patient(server), server.directory / "hold", server.directory / "held"
+    program_of_git = f"""#!/bin/sh
+{shlex.quote(shutil.which("git") or "")} "$@"
+code=$?
+case " $* " in
+*" fetch "*) while [ -e {hold} ]; do touch {held}; sleep 0.02; done ;;
+esac
+exit $code
+"""
+    wrapper = server.directory / "bin" / "git"
+    wrapper.parent.mkdir()
+    wrapper.write_text(program_of_git)
+    wrapper.chmod(0o755)
+    with daemon(server, env={"PATH": f"{wrapper.parent}:{os.environ['PATH']}"}) as program:
+        _live(patient, patient.commit(), program)
+        hold.touch()
+        program.signal(signal.SIGHUP)
+        eventually(held.exists, 30, "a poll that has looked")
+        version = patient.commit()
+        _write_settings(server, {**RARELY, "host_listener": "perhaps"})
+        program.says("settings not taken over")  # one thread tells of all files, in order: it has told of the commit
+        hold.unlink()
+        _live(patient, version, program)
+
+
+def test_a_poll_that_failed_is_tried_again_long_before_the_next_one(
+    scope: Scope, images: Images, tmp_path: Path, free_port: Callable[[], int]
+) -> None:
+    """Within a minute, whatever `poll_interval` is."""
+    with _over_http(scope, images, tmp_path, free_port) as (server, host):
+        patient = Patient(server)
+        first = patient.commit()
+        with daemon(server) as program:
+            _live(patient, first, program)
+            version = patient.commit()
+            host.status = 503
+            program.signal(signal.SIGHUP)
+            program.says("cannot fetch")
+            host.status = None
+            _live(patient, version, program)
+
+
+def test_a_repository_with_a_work_tree_is_watched_too(
+    scope: Scope, images: Images, tmp_path: Path, free_port: Callable[[], int]
+) -> None:
+    remote = Remote.create(tmp_path / "work" / ".git")
+    remote.git("config", "core.bare", "false")
+    server = Server(scope, images, remote, tmp_path / "server", free_port, given={"repo": str(tmp_path / "work")})
+    try:
+        patient = Patient(server)
+        with daemon(server) as program:
+            for _ in range(2):
+                _live(patient, patient.commit(), program)
+    finally:
+        server.close()
 
 
 def test_changed_settings_are_taken_over_and_invalid_ones_are_refused_by_name(server: Server) -> None:
