@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import random
 import socket
 import uuid
 from collections.abc import Callable, Iterator
@@ -14,10 +15,18 @@ import pytest
 from docker.models.containers import Container
 from docker.models.networks import Network
 
+from reconciler.ports import internal_port
 from tests.conftest import docker_problem
 from tests.integration import images as image_store
 from tests.integration.images import Images
+from tests.waiting import eventually
 
+PORTS = range(20000, 32000)
+"""Neither the program's own ports nor those, from 32768 up, that the kernel gives to whoever connects or asks for any."""
+SERVICES = frozenset(
+    ("a-command", "a-docker", "a-http", "a-tcp", "api", "cache", "db", "echo", "fine", "late", "more", "never", "one", "redis")
+) | {"store", "web"}
+"""What services of the tests are called: their internal ports are computed from the project's name, and must not coincide."""
 SCOPE_LABEL = "reconciler-test.scope"
 SERVER_LABEL = "reconciler.server"
 
@@ -95,12 +104,10 @@ class Scope:
         """Removes this scope's containers, networks and volumes."""
         # Sidecars last: an application lives in its sidecar's namespace.
         for container in sorted(self.containers(), key=lambda found: (found.name or "").endswith("_sidecar")):
-            with contextlib.suppress(docker.errors.NotFound):
-                container.remove(force=True, v=True)
+            eventually(lambda: _gone(lambda: container.remove(force=True, v=True)), 60, f"{container.name} to be removed")  # noqa: B023
         for filters in self._filters():
             for network in self.client.networks.list(filters=filters):
-                with contextlib.suppress(docker.errors.NotFound):
-                    network.remove()
+                eventually(lambda: _gone(network.remove), 60, f"{network.name} to be removed")  # noqa: B023
             for volume in self.client.volumes.list(filters=filters):
                 with contextlib.suppress(docker.errors.NotFound):
                     volume.remove(force=True)
@@ -113,27 +120,58 @@ class Scope:
         )
 
 
+def _gone(remove: Callable[[], object]) -> bool:
+    """Raises for what Docker refuses while it is still busy with what a killed program asked for, such as the same removal."""
+    with contextlib.suppress(docker.errors.NotFound):
+        remove()
+    return True
+
+
+def own_name() -> str:
+    """A unique name for a scope, and with that for a project: one in ten would have two services with the same internal port."""
+    while True:
+        name = f"test-{uuid.uuid4().hex[:8]}"
+        if len({internal_port(name, "prod", service) for service in SERVICES}) == len(SERVICES):
+            return name
+
+
 @pytest.fixture
 def scope(docker_client: docker.DockerClient) -> Iterator[Scope]:
     """A unique name prefix, and a cleanup of everything that was made under it."""
-    name = f"test-{uuid.uuid4().hex[:8]}"
+    name = own_name()
     scope = Scope(docker_client, name, {SCOPE_LABEL: name})
     yield scope
     scope.remove_everything()
 
 
-@pytest.fixture
-def free_port() -> Callable[[], int]:
-    """`free_port()` returns a TCP port of 127.0.0.1 that nothing listens on, another one each time."""
-    handed_out: set[int] = set()
+@contextlib.contextmanager
+def free_ports() -> Iterator[Callable[[], int]]:
+    """Yields a function that returns a TCP port of 127.0.0.1 that nothing listens on, another one each time.
 
-    def pick() -> int:
-        while True:
-            with socket.socket() as probe:
-                probe.bind(("127.0.0.1", 0))
-                port: int = probe.getsockname()[1]
-            if port not in handed_out:
-                handed_out.add(port)
+    Until the end no other call gets that port, in this process or in any other of this machine: each port stands for an abstract
+    socket's name, which the kernel forgets with its process.
+    """
+    with contextlib.ExitStack() as claims:
+
+        def pick() -> int:
+            for port in random.sample(PORTS, len(PORTS)):
+                claim = socket.socket(socket.AF_UNIX)
+                try:
+                    claim.bind(f"\0reconciler-test-port-{port}")
+                    with socket.socket() as probe:
+                        probe.bind(("127.0.0.1", port))
+                except OSError:
+                    claim.close()
+                    continue
+                claims.enter_context(claim)
                 return port
+            raise AssertionError(f"no free port from {PORTS.start} to {PORTS.stop - 1}")
 
-    return pick
+        yield pick
+
+
+@pytest.fixture
+def free_port() -> Iterator[Callable[[], int]]:
+    """See `free_ports`; until the end of the test."""
+    with free_ports() as pick:
+        yield pick

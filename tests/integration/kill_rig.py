@@ -159,7 +159,7 @@ def clients(server: Server, host: str = "web.example", wanted: int = 200) -> Ite
         return _last(output)
 
     try:
-        eventually(lambda: counters()["sent"] > 0, 20, lambda: f"the load to begin; it said {output.read_text()}")
+        eventually(lambda: counters()["sent"] > 0, 60, lambda: f"the load to begin; it said {output.read_text()}")
         yield counters
         assert process.stdin is not None
         process.stdin.close()

@@ -91,7 +91,7 @@ class Rig:
             volumes=volumes,
         )
         running = Running(self, name, config, container)
-        end = time.monotonic() + 10
+        end = time.monotonic() + 30
         while self.nginx.state(name, running.pid, config.generation_port).loaded is None:
             container.reload()
             assert container.status in ("created", "running"), container.logs().decode()
@@ -247,8 +247,8 @@ class Backend:
                         connection.sendall(data)
                     return
                 body = f"{self.name} {target}".encode()
+                answered = self.last = time.monotonic()  # before the client can ask for it
                 connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body))
-                answered = self.last = time.monotonic()
         self._open.discard(connection)
 
 

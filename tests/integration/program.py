@@ -65,7 +65,7 @@ class Program:
         except subprocess.TimeoutExpired:
             raise AssertionError(f"still running after {seconds:g} s; it said:\n{self.said[-4000:]}") from None
 
-    def says(self, text: str, seconds: float = 30.0) -> None:
+    def says(self, text: str, seconds: float = 60.0) -> None:
         """Waits until it has said that."""
         eventually(lambda: text in self.said, seconds, lambda: f"the program to say {text!r}; it said:\n{self.said[-4000:]}")
 

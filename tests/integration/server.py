@@ -33,7 +33,7 @@ from reconciler.model.effect import Effect
 from reconciler.model.identity import ServiceKey
 from reconciler.model.report import Report
 from reconciler.ports import internal_port
-from tests.integration.conftest import Scope
+from tests.integration.conftest import SERVICES, Scope
 from tests.integration.images import Images
 from tests.remote import Remote
 from tests.waiting import eventually
@@ -42,8 +42,8 @@ ENV = "prod"
 SOCKET = "unix:///var/run/docker.sock"
 QUICK = {"http": "/up", "interval": "200ms", "timeout": "2s", "retries": 75}
 """A health gate that passes within half a second of a healthy start, on a loaded machine too, where starting takes seconds."""
-FAILING = {**QUICK, "start_period": "3s", "retries": 5}
-"""For an application that fails it: over after four seconds, when it has begun to listen."""
+FAILING = {**QUICK, "start_period": "6s", "retries": 5}
+"""For an application that fails it: over after seven seconds, when it has begun to listen on a busy machine too."""
 
 Service = Mapping[str, Any]
 
@@ -121,7 +121,7 @@ class Server:
 
     def close(self) -> None:
         """As when the process ends, but tidy: jobs under way have ended."""
-        eventually(lambda: not self._busy(), 30, "background jobs to end")
+        eventually(lambda: not self._busy(), 90, "background jobs to end")
         self.wired.close()
 
     def _busy(self) -> bool:
@@ -138,7 +138,7 @@ class Server:
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
         self._open()
 
-    def settle(self, timeout: float = 60.0) -> Settled:
+    def settle(self, timeout: float = 120.0) -> Settled:
         """`reconcile --once`: passes until nothing is left to do now. Fails when rollouts are still under way after `timeout` s."""
         while self.wired.jobs.running(POLL_JOB):
             self.step()  # one that is under way may have begun before the commit that is waited for
@@ -220,13 +220,16 @@ class Server:
 
     def commit(self, services: Mapping[str, Service], message: str = "change", *, cluster: Mapping[str, Any] | None = None) -> str:
         """The project's file with these services. Returns the commit's object id."""
+        assert SERVICES.issuperset(services), (
+            f"add {services.keys() - SERVICES} to SERVICES, so that no two get the same internal port"
+        )
         files = {
             "cluster.yaml": json.dumps({"servers": {self.name: {}}, **(cluster or {})}),
             f"projects/{self.project}/{ENV}.yaml": json.dumps({"project": {"name": self.project, "services": dict(services)}}),
         }
         return self.remote.commit(files, message)
 
-    def deploy(self, services: Mapping[str, Service], message: str = "change", timeout: float = 60.0) -> str:
+    def deploy(self, services: Mapping[str, Service], message: str = "change", timeout: float = 120.0) -> str:
         """Commit and settle."""
         revision = self.commit(services, message)
         problem = self.settle(timeout).outcome.problem
@@ -239,7 +242,9 @@ class Server:
         """Put a secret on the server."""
         path = self.settings.local_dir / self.project / ENV / "secrets" / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(value)
+        new = path.parents[1] / f"{name}.new"  # a file that is empty for a moment would be a secret of its own
+        new.write_text(value)
+        new.replace(path)
         return path
 
     # --- what there is

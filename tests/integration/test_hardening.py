@@ -40,7 +40,11 @@ def test_with_the_units_capabilities_on_a_read_only_system_it_deploys_toggles_he
         assert effective.bit_count() == len(capabilities()) and "NoNewPrivs:\t1" in status
         with clients(server, wanted=20):
             _live(patient, patient.commit(), program)
-            secret.write_text("second")
+            new = server.directory / "second"
+            new.write_text("second")
+            new.chmod(0o600)
+            os.chown(new, SOMEBODY, SOMEBODY)
+            new.replace(secret)  # written in place, it would be empty for a moment, and that would be a change of its own
             eventually(lambda: set(server.ours()) >= {"web", "web_sidecar"}, 60, lambda: program.said)
             _live(patient, str(patient.version), program)
         server.container("web").remove(force=True)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 import threading
 import time
-import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -15,7 +14,7 @@ from pathlib import Path
 import docker
 import pytest
 
-from tests.integration.conftest import SCOPE_LABEL, Scope
+from tests.integration.conftest import SCOPE_LABEL, Scope, own_name
 from tests.integration.images import Images
 from tests.integration.kill_rig import KILLED, Patient, Step, clients
 from tests.integration.program import Program
@@ -44,7 +43,7 @@ def patients(
     with ExitStack() as stack:
         made = []
         for number in range(LANES):
-            name = f"test-{uuid.uuid4().hex[:8]}"
+            name = own_name()
             scope = Scope(docker_client, name, {SCOPE_LABEL: name})
             stack.callback(scope.remove_everything)
             remote = Remote.create(tmp_path / f"{number}.git")

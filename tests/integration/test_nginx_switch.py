@@ -49,10 +49,12 @@ def test_posts_on_kept_alive_connections_survive_reloads(
     rendered = render(config)
     running = rig.start("nginx", config, variant(rendered, 0, quick, *without).text)
     with Load(config.http_ports[0]).running() as load:
-        for number in range(1, 6):
+        for number in range(1, 6 if remedy else 60):
             before = load.answered
-            eventually(lambda before=before: load.answered > before + 200, 10, "some load between the reloads")
+            eventually(lambda before=before: load.answered > before + 500, 60, "some load between the reloads")
             assert running.switch(variant(rendered, number, quick, *without)).loaded
+            if number >= 5 and load.lost:
+                break  # which reload cuts a request that is on the wire is a matter of chance
     assert load.statuses == {200}
     assert load.answered > 2000
     assert (load.lost == 0) is remedy, f"{load.lost} of {load.answered + load.lost} lost"
@@ -65,16 +67,20 @@ def test_the_old_configuration_answers_after_a_hup_and_never_after_a_verified_re
     running = rig.start("nginx", config)
     pid, port = running.pid, config.generation_port
     rig.nginx.write(running.name, variant(rendered, 1).text)
-    os.kill(pid, signal.SIGHUP)
-    # A plain reload would have returned by now.
-    assert (200, rendered.fingerprint) in {http_get(pid, port, "/", 1) for _ in range(50)}
+    os.kill(pid, signal.SIGSTOP)  # a master that is slow to hear the signal
+    try:
+        os.kill(pid, signal.SIGHUP)
+        # A plain reload would have returned by now.
+        assert {http_get(pid, port, "/", 5) for _ in range(50)} == {(200, rendered.fingerprint)}
+    finally:
+        os.kill(pid, signal.SIGCONT)
     for number in range(2, 7):
         new = variant(rendered, number)
         outcome = running.switch(new)
         assert outcome.loaded, outcome.state.error
         assert outcome.verified_ms is not None
         assert outcome.verified_ms < 5000
-        assert {http_get(pid, port, "/", 1) for _ in range(200)} == {(200, new.fingerprint)}
+        assert {http_get(pid, port, "/", 5) for _ in range(200)} == {(200, new.fingerprint)}
 
 
 def test_no_old_worker_accepts_any_more_when_a_switch_is_verified(rig: Rig, free_port: FreePort) -> None:
@@ -104,7 +110,7 @@ def test_a_reload_that_passes_the_test_and_is_refused_is_caught_and_put_back(rig
     before = running.file
     other_key = ("limit_req_zone $host", "limit_req_zone $remote_addr")
     refused = variant(rendered, 2, zone, other_key)
-    outcome = running.switch(refused, timeout=1.0)
+    outcome = running.switch(refused)
     assert not outcome.loaded
     assert "[emerg]" in (outcome.state.error or "")
     assert "limit_req" in (outcome.state.error or "")
@@ -120,7 +126,7 @@ def test_an_nginx_that_reads_another_file_than_the_one_written_is_not_taken_for_
     config = edge(free_port(), free_port())
     running = rig.start("nginx", config, pinned=True)
     new = variant(render(config), 1)
-    outcome = running.switch(new, timeout=1.0)
+    outcome = running.switch(new)
     assert not outcome.loaded
     assert f"answers {render(config).fingerprint!r}; expected {new.fingerprint!r}" in (outcome.state.error or "")
     assert running.file == render(config).text
@@ -163,18 +169,18 @@ def test_a_worker_held_by_a_websocket_is_counted_and_its_end_is_bounded(
 ) -> None:
     """FAULTS 25: old workers pinned by long connections."""
     backend = Backend("only")
-    config = edge(free_port(), free_port(), Peer(address=backend.address), shutdown=2.0)
+    config = edge(free_port(), free_port(), Peer(address=backend.address), shutdown=10.0)
     running = rig.start("nginx", config)
-    with socket.create_connection(("127.0.0.1", config.http_ports[0]), 5) as client:
+    with socket.create_connection(("127.0.0.1", config.http_ports[0]), 30) as client:
         client.sendall(b"GET /ws HTTP/1.1\r\nHost: shop.example\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n")
         assert b" 101 " in client.recv(4096)
         outcome = running.switch(variant(render(config), 1))
         assert outcome.loaded
-        eventually(lambda: old_workers(running) == 1, 1, "the end of the old worker that has no websocket")
+        eventually(lambda: old_workers(running) == 1, 8, "the end of the old worker that has no websocket")
         client.sendall(b"still here")
         assert client.recv(4096) == b"still here"
         assert old_workers(running) == 1
-        eventually(lambda: not workers(running.pid).shutting_down, 5, "the end of the old worker")
+        eventually(lambda: not workers(running.pid).shutting_down, 30, "the end of the old worker")
         assert client.recv(4096) == b""
 
 
@@ -194,7 +200,7 @@ def test_a_slow_upload_that_spans_a_switch_needs_the_other_slot_as_backup(
         after = edge(*ports, Peer(address=new.address), *((Peer(address=old.address, backup=True),) if backup else ()))
         outcome = running.switch(render(after))
         assert outcome.loaded, outcome.state.error
-        eventually(lambda: old_workers(running) == 1, 5, "the end of the old worker that has no upload")
+        eventually(lambda: old_workers(running) == 1, 9, "the end of the old worker that has no upload")
         old.remove()
         client.sendall(b"0123456789")
         answer = read_answer(client)
@@ -214,7 +220,7 @@ def test_a_client_that_had_said_nothing_before_the_switch_reaches_the_slot_that_
     with socket.create_connection(("127.0.0.1", ports[0]), 15) as client:
         assert all(request(ports[0]).status == 200 for _ in range(20))
         assert running.switch(render(edge(*ports, Peer(address=new.address)))).loaded
-        eventually(lambda: old_workers(running) == 1, 5, "the end of the old worker that has no client")
+        eventually(lambda: old_workers(running) == 1, 9, "the end of the old worker that has no client")
         old.remove()
         client.sendall(b"GET /late HTTP/1.1\r\nHost: shop.example\r\nConnection: close\r\n\r\n")
         assert read_answer(client).status == status
@@ -224,14 +230,14 @@ def test_a_silent_client_holds_an_old_worker_no_longer_than_the_header_timeout(
     rig: Rig, free_port: FreePort, eventually: Eventually
 ) -> None:
     config = edge(free_port(), free_port())
-    short = ("client_header_timeout 10s;", "client_header_timeout 1s;")
+    short = ("client_header_timeout 10s;", "client_header_timeout 8s;")
     running = rig.start("nginx", config, variant(render(config), 0, short).text)
     with socket.create_connection(("127.0.0.1", config.http_ports[0]), 15) as client:
         assert all(request(config.http_ports[0]).status == 503 for _ in range(20))
         outcome = running.switch(variant(render(config), 1, short))
         assert outcome.loaded
         assert outcome.state.old_workers >= 1
-        eventually(lambda: old_workers(running) == 0, 4, "the end of the old worker")
+        eventually(lambda: old_workers(running) == 0, 30, "the end of the old worker")
         assert client.recv(1) == b""
 
 
@@ -265,7 +271,7 @@ def test_a_post_is_not_written_to_a_connection_that_the_application_is_about_to_
     text = text.replace("worker_processes 2;", "worker_processes 1;")  # connections are kept per worker
     rig.start("nginx", config, text)
     assert request(config.http_ports[0], "/", "POST", body=b"first").status == 200
-    eventually(lambda: time.monotonic() - backend.last > 1.4, 5, "the application's idle timeout")
+    eventually(lambda: time.monotonic() - backend.last > 3, 20, "the application's idle timeout, and the end of nginx's own")
     assert request(config.http_ports[0], "/", "POST", body=b"second").status == status
 
 
@@ -295,7 +301,7 @@ def test_a_sidecar_listens_in_its_own_namespace_only_and_reaches_the_slot_that_l
     config = sidecar(4999, 5310, Peer(address=f"{app.name}:8080"), Peer(address=f"{address}:9", backup=True))
     running = rig.start("sidecar", config, network=network.name)
     assert running.loaded == render(config).fingerprint
-    assert http_get(running.pid, 5310, "/up", 2)[0] == 200
+    assert http_get(running.pid, 5310, "/up", 10)[0] == 200
     with pytest.raises(ConnectionRefusedError):
         dial(None, "127.0.0.1", 5310, 1)
     running.container.reload()
@@ -305,7 +311,7 @@ def test_a_sidecar_listens_in_its_own_namespace_only_and_reaches_the_slot_that_l
             dial(None, own, port, 1)
     stale = sidecar(4999, 5310, Peer(address=f"{address}:9"), Peer(address=f"{address}:8080", backup=True))
     assert running.switch(render(stale)).loaded
-    assert http_get(running.pid, 5310, "/up", 3)[0] == 200
+    assert http_get(running.pid, 5310, "/up", 10)[0] == 200
 
 
 def test_a_name_of_no_container_is_refused_before_anything_is_switched(rig: Rig, free_port: FreePort) -> None:
