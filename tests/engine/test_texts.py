@@ -23,7 +23,7 @@ def ground() -> tuple[Server, Observed, Texts]:
 
 def intended(texts: Texts, there: Server, observed: Observed) -> dict[str, Intended]:
     assert there.story.cluster is not None
-    return texts.intended(there.story.want, there.story.cluster, observed, there.machine.site, Elapsed())
+    return texts.intended(there.story.want, there.story.cluster, observed, there.site, Elapsed())
 
 
 def edge(observed: Observed, loaded: str | None, *refusals: Refusal) -> Observed:
@@ -72,7 +72,7 @@ def test_all_that_the_routes_look_at_is_compared() -> None:
     watched = Watched.model_construct(**{name: getattr(observed, name) for name in Observed.model_fields})
     looked.clear()
     texts = Texts()
-    texts.intended(there.story.want, there.story.cluster, watched, there.machine.site, Elapsed())
+    texts.intended(there.story.want, there.story.cluster, watched, there.site, Elapsed())
     assert looked - {"server"} <= set(LOOKED_AT)
 
 
@@ -83,7 +83,7 @@ def test_a_refusal_whose_wait_is_over_is_noticed() -> None:
     intended(texts, there, waiting)
     assert there.story.cluster is not None
     over = Elapsed(seconds={facts.refused_part("nginx", refusal): 10.0})
-    texts.intended(there.story.want, there.story.cluster, waiting, there.machine.site, over)
+    texts.intended(there.story.want, there.story.cluster, waiting, there.site, over)
     assert texts.worked_out == 2
 
 
@@ -140,7 +140,7 @@ def test_a_value_that_cannot_be_written_leaves_out_its_service_and_nobody_else()
 
 def test_when_no_service_is_to_blame_it_is_said_and_not_guessed() -> None:
     there, observed, texts = ground()
-    there.machine.site = there.machine.site.model_copy(update={"edge_name": "no such;name"})
+    there.site = there.site.model_copy(update={"edge_name": "no such;name"})
     with pytest.raises(Stalled, match="no such;name"):
         intended(texts, there, observed)
 
@@ -148,8 +148,8 @@ def test_when_no_service_is_to_blame_it_is_said_and_not_guessed() -> None:
 def test_when_all_runs_the_texts_by_name_are_not_worked_out_twice() -> None:
     there, observed, texts = ground()
     assert there.story.cluster is not None
-    up = configs(there.story.want, there.story.cluster, observed, there.machine.site, assume_up=True)
-    assert up == configs(there.story.want, there.story.cluster, observed, there.machine.site)
+    up = configs(there.story.want, there.story.cluster, observed, there.site, assume_up=True)
+    assert up == configs(there.story.want, there.story.cluster, observed, there.site)
     there.stop("shop_prod_web")
     down = intended(texts, there, there.observe())["nginx"]
     assert down.equivalent != down.fingerprint

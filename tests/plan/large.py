@@ -13,7 +13,7 @@ from reconciler.model.observed import Container, Observed
 from reconciler.model.report import InstancePhase, InstanceReport, Report, Seen, Serving
 from reconciler.model.site import Site
 from reconciler.plan.nginxes import Intended, configs
-from tests.plan.machine import fingerprint
+from tests.simulation.rules import rendered
 
 OLD, NEW = "old", "new"
 PER_PROJECT = 10
@@ -114,7 +114,7 @@ class Large:
     def intended(self) -> dict[str, Intended]:
         """What its nginxes should have loaded."""
         found = configs(self.desired(), self.cluster(), self.observed(), self.site())
-        return {name: Intended(config, fingerprint(config)) for name, config in found.items()}
+        return {name: Intended(config, rendered(config).fingerprint) for name, config in found.items()}
 
     def _state(self, number: int) -> ServiceState:
         live, staged = self._backends(number, OLD, "primary", "live"), self._backends(number, NEW, "secondary", "staged")

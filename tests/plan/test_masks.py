@@ -129,7 +129,7 @@ def told(there: Server, dead: dict[str, str], seconds: dict[str, float]) -> Repo
         there.story.want,
         there.story.cluster,
         observed,
-        there.machine.site,
+        there.site,
         intended,
         None,
         identity="a",

@@ -246,7 +246,7 @@ def test_a_server_votes_only_for_the_recorded_bytes(identity: str | None, phase:
     pin(there, FIRST, own if identity == "own" else identity)
     observed = there.observe()
     made = report(
-        there.story.want, there.story.cluster, observed, there.machine.site, there.intended(observed), None,
+        there.story.want, there.story.cluster, observed, there.site, there.intended(observed), None,
         identity="a", program="1", elapsed=Elapsed(),
     )  # fmt: skip
     (entry,) = (entry for entry in made.instances if entry.slot == "secondary")

@@ -82,13 +82,13 @@ def test_an_application_that_is_gone_is_put_back_into_its_sidecar() -> None:
     assert (start.replaces, start.sidecar, start.sidecar_config) == ((), None, None)
     assert start.application.namespace_of == "shop_prod_web_sidecar"
     there.calm()
-    assert there.box("shop_prod_web_sidecar").id == there.box("shop_prod_web").namespace_of == side
+    assert there.box("shop_prod_web_sidecar").id == there.box("shop_prod_web").owner == side
 
 
 def test_an_application_of_another_namespace_is_put_into_its_sidecar() -> None:
     """The sidecar was made anew by hand, or a run was cut short between the two."""
     there = server()
-    there.box("shop_prod_web").namespace_of = "gone"
+    there.box("shop_prod_web").owner = "gone"
     (start,) = (a for a in there.plan() if isinstance(a, StartInstance))
     assert (start.replaces, start.sidecar) == ((there.box("shop_prod_web").id,), None)
 
@@ -268,7 +268,7 @@ def test_a_foreign_container_of_that_name_is_named_and_never_touched() -> None:
     there.overrides["foreign"] = frozenset({"shop_prod_web"})
     assert not any(isinstance(a, StartInstance) for a in there.plan())
     assert there.story.cluster is not None
-    found = stalls(there.story.want, there.story.cluster, there.observe(), Elapsed(), there.machine.site)
+    found = stalls(there.story.want, there.story.cluster, there.observe(), Elapsed(), there.site)
     assert found["shop_prod_web"] == (
         "shop/prod/web primary: the container shop_prod_web is there and is not ours; rename or remove it",
         True,
@@ -300,8 +300,8 @@ def test_networks_without_services_are_removed() -> None:
     assert there.story.cluster is not None
     there.story.cluster = there.story.cluster.model_copy(update={"services": {}})
     there.calm()
-    assert set(there.machine.networks) == {"bridge"}
-    assert there.machine.boxes == {}
+    assert set(there.boxes.networks) == {"bridge"}
+    assert there.boxes.boxes == {}
 
 
 def draining() -> Server:

@@ -20,7 +20,7 @@ PUBLIC = service(public=True)
 def config(there: Server, name: str) -> NginxConfig:
     """What an nginx should have."""
     assert there.story.cluster is not None
-    return configs(there.story.want, there.story.cluster, there.observe(), there.machine.site)[name]
+    return configs(there.story.want, there.story.cluster, there.observe(), there.site)[name]
 
 
 def upstream(there: Server, nginx: str, name: str = "shop_prod_web") -> Upstream | None:
@@ -30,7 +30,7 @@ def upstream(there: Server, nginx: str, name: str = "shop_prod_web") -> Upstream
 
 def test_no_edge_is_made_where_nothing_is_public() -> None:
     there = Server(story(service())).calm()
-    assert {box.plan.name for box in there.machine.boxes.values()} == {"shop_prod_web", "nginx_host"}
+    assert {box.plan.name for box in there.boxes.boxes.values()} == {"shop_prod_web", "nginx_host"}
 
 
 def test_the_edge_comes_with_the_first_public_service_and_goes_with_the_last() -> None:
@@ -38,7 +38,7 @@ def test_the_edge_comes_with_the_first_public_service_and_goes_with_the_last() -
     assert there.box("nginx").plan.network == "shop_prod_network"
     there.story.commit(service(), revision=2).settle()
     there.calm()
-    assert all(box.plan.name != "nginx" for box in there.machine.boxes.values())
+    assert all(box.plan.name != "nginx" for box in there.boxes.boxes.values())
 
 
 @pytest.mark.parametrize(("name", "change"), [("nginx", {"public": ()}), ("nginx_host", {})])
@@ -47,7 +47,7 @@ def test_an_nginx_that_goes_takes_its_configuration_with_it(name: str, change: d
     if change:
         there.story.commit(PUBLIC.model_copy(update=change), revision=2).settle()
     else:
-        there.machine.site = there.machine.site.model_copy(update={"host_listener": False})
+        there.site = there.site.model_copy(update={"host_listener": False})
     (gone,) = (a for a in there.plan() if isinstance(a, RemoveInstance))
     assert (gone.name, gone.nginx) == (name, name)
 
@@ -236,8 +236,8 @@ def test_an_edge_that_is_not_on_the_projects_network_reaches_an_own_instance_by_
     there.box("nginx").networks = ("other_network",)
     assert peers(there) == FORWARDED and peers(there, "nginx_host") == joined
     assert "connect_network" in there.kinds()
-    there.calm()
-    assert peers(there) == joined and there.box("nginx").loaded == config(there, "nginx")
+    loaded = there.calm().box("nginx").loaded
+    assert peers(there) == joined and loaded is not None and loaded.text == render(config(there, "nginx")).text
 
 
 def test_an_own_instance_that_is_gone_keeps_its_address_and_no_nginx_is_reloaded_for_it() -> None:

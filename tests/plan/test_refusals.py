@@ -105,7 +105,7 @@ def told(there: Server, intended: dict[str, Intended], previous: Report | None =
         there.story.want,
         there.story.cluster,
         there.observe(),
-        there.machine.site,
+        there.site,
         intended,
         previous,
         identity="a",

@@ -58,6 +58,6 @@ def test_what_is_only_staged_holds_up_no_acknowledgement() -> None:
 def test_a_server_goes_on_saying_where_it_is_when_the_inventory_does_not_any_more() -> None:
     server = switched()
     here = server.report()
-    assert here.address == server.machine.site.address
-    server.machine.site = server.machine.site.model_copy(update={"address": None})
+    assert here.address == server.site.address
+    server.site = server.site.model_copy(update={"address": None})
     assert server.report(here.model_copy(update={"address": "10.0.0.7"})).address == "10.0.0.7"

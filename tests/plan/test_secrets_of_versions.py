@@ -25,7 +25,7 @@ def asks(there: Server) -> tuple[str, ...]:
     """The services that the server wants to be refreshed."""
     observed = there.observe()
     return report(
-        there.story.want, there.story.cluster, observed, there.machine.site, there.intended(observed), None,
+        there.story.want, there.story.cluster, observed, there.site, there.intended(observed), None,
         identity="a", program="1", elapsed=Elapsed(),
     ).refresh  # fmt: skip
 

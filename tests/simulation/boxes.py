@@ -58,7 +58,7 @@ class Box:
 
     def container(self) -> Container:
         """As an adapter shows it."""
-        of = (self.status, self.exit_code, self.restarts, self.networks)
+        of = (self.status, self.exit_code, self.restarts, self.networks, self.owner, self.plan)
         if self.view is None or self.view_of != of:
             running = self.status == "running"
             self.view_of = of

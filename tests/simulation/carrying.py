@@ -92,7 +92,7 @@ def _steps(daemon: Daemon, action: Action, instance: str | None, event: Pass) ->
 
 def _learn(daemon: Daemon, switch: Switch, action: Reload) -> None:
     """What the engine is told of a switch: an nginx that has not done loading has not refused."""
-    told, states = {target.name: target for target in switch.targets}, nginx_states(daemon)
+    told, states = {target.name: target for target in switch.targets}, nginx_states(daemon.boxes)
     boxes = [box for box in daemon.boxes.nginxes() if box.plan.name in told and (box.coming is None or box.coming[1] is None)]
     outcomes = [
         Switched(name, states[name].loaded == told[name].fingerprint, None, states[name])

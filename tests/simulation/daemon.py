@@ -28,7 +28,7 @@ from reconciler.plan.nginxes import Intended
 from tests.simulation.boxes import Boxes
 from tests.simulation.carrying import InHand, carry_out
 from tests.simulation.disk import Disk, View
-from tests.simulation.looking import look
+from tests.simulation.looking import Probes, look
 from tests.simulation.publishing import publish
 from tests.simulation.pulls import Pulls
 from tests.simulation.pulses import Pulses
@@ -82,7 +82,7 @@ class Daemon:
         self.proposal: tuple[ClusterState, str | None, str | None] | None = None
         self.unsaid: float | None = None
         self.words: float | None = None
-        self.probes: dict[str, float] = {}
+        self.probes = Probes()
         self.heals: dict[str, list[float]] = {}
         self.troubles: dict[str, tuple[float, int, str | None, bool, str]] = {}
         self.pulls.forget()
