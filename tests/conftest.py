@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -13,6 +13,7 @@ from xdist.remote import Producer
 
 from tests import lanes
 from tests.lanes import Lanes
+from tests.ports import free_ports
 from tests.remote import Remote
 from tests.waiting import eventually as _eventually
 
@@ -92,6 +93,13 @@ def _left_out(config: pytest.Config) -> str | None:
 def git_remote(tmp_path: Path) -> Remote:
     """An empty bare repository that plays the Git host."""
     return Remote.create(tmp_path / "remote.git")
+
+
+@pytest.fixture
+def free_port() -> Iterator[Callable[[], int]]:
+    """See `tests.ports`; until the end of the test."""
+    with free_ports() as pick:
+        yield pick
 
 
 @pytest.fixture

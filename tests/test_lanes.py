@@ -18,7 +18,7 @@ NEEDS_DOCKER = "import pytest\npytestmark = pytest.mark.docker\n\n\ndef test_it(
 def tree(pytester: pytest.Pytester) -> Path:
     """A project with this one's conftest."""
     tests = pytester.mkdir("tests")
-    for name in ("conftest.py", "lanes.py", "remote.py", "waiting.py"):
+    for name in ("conftest.py", "lanes.py", "ports.py", "remote.py", "waiting.py"):
         (tests / name).write_text((ROOT / "tests" / name).read_text())
     pytester.makeini("[pytest]\npythonpath = .\nmarkers = docker\naddopts = --import-mode=importlib -p no:cacheprovider\n")
     (tests / "integration").mkdir()

@@ -13,14 +13,16 @@ from pathlib import Path
 import pytest
 from load import Load, Plan, Report, Tcp
 
+from tests.waiting import eventually
+
 ROOT = Path(__file__).resolve().parents[1]
 Connection = Callable[[asyncio.StreamReader, asyncio.StreamWriter], object]
 
 
 @pytest.fixture
-def app() -> Iterator[tuple[subprocess.Popen[bytes], int, int]]:
+def app(free_port: Callable[[], int]) -> Iterator[tuple[subprocess.Popen[bytes], int, int]]:
     """The test application as a process: (process, HTTP port, TCP echo port)."""
-    http, tcp = _free_port(), _free_port()
+    http, tcp = free_port(), free_port()
     environment = {**os.environ, "PORT": str(http), "TCP_PORT": str(tcp)}
     process = subprocess.Popen(
         [sys.executable, str(ROOT / "tests/integration/app/app.py")], env=environment, stdout=subprocess.PIPE
@@ -37,7 +39,7 @@ def test_a_good_server_loses_nothing_of_any_kind(app: tuple[subprocess.Popen[byt
     _, http, tcp = app
     plan = Plan(
         url=f"http://127.0.0.1:{http}",
-        seconds=2,
+        seconds=3,
         posts=2,
         echo=True,
         gets=1,
@@ -61,10 +63,10 @@ def test_a_websocket_that_is_told_to_come_back_is_not_lost_but_a_server_that_is_
     app: tuple[subprocess.Popen[bytes], int, int], eventually: Callable[..., object]
 ) -> None:
     process, http, _ = app
-    with Load.start(Plan(url=f"http://127.0.0.1:{http}", seconds=20, websockets=1)) as load:
-        eventually(lambda: load.report.sent > 5, 10, "messages to be sent")
+    with Load.start(Plan(url=f"http://127.0.0.1:{http}", seconds=120, websockets=1)) as load:
+        eventually(lambda: load.report.sent > 5, 30, "messages to be sent")
         process.terminate()
-        eventually(lambda: load.report.failed > 0, 10, "the refused connection to be counted")
+        eventually(lambda: load.report.failed > 0, 30, "the refused connection to be counted")
         report = load.stop()
     count = report.kinds["websocket"]
     assert count.reconnects == 1
@@ -110,7 +112,10 @@ def test_a_body_that_does_not_arrive_whole_is_a_failure() -> None:
 def test_a_server_that_closes_an_idle_connection_loses_nothing() -> None:
     async def connection(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
+        # The end of the connection travels with the answer: it is there before the client asks again, however busy this machine.
+        writer.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, 1)
         writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+        writer.write_eof()
         await writer.drain()
         writer.close()
 
@@ -125,21 +130,20 @@ def test_load_goes_nowhere_but_to_this_machine(url: str) -> None:
         Plan(url=url, seconds=1, gets=1)
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
 def _against(connection: Connection, **given: object) -> Report:
-    """The report of half a second of load on a server that treats every connection like this."""
+    """The report of some requests to a server that treats every connection like this."""
 
     async def measured() -> Report:
         server = await asyncio.start_server(connection, "127.0.0.1", 0)  # type: ignore[arg-type]
         port = server.sockets[0].getsockname()[1]
-        load = Load.start(Plan(url=f"http://127.0.0.1:{port}", seconds=0.5, **given))  # type: ignore[arg-type]
-        report = await asyncio.get_running_loop().run_in_executor(None, load.wait)
+        load = Load.start(Plan(url=f"http://127.0.0.1:{port}", seconds=120, **given))  # type: ignore[arg-type]
+
+        def enough() -> Report:
+            with load:
+                eventually(lambda: load.report.sent > 1, 60, "requests to be sent")
+                return load.stop()
+
+        report = await asyncio.get_running_loop().run_in_executor(None, enough)
         server.close()
         return report
 

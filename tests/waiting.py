@@ -12,7 +12,7 @@ POLL_SECONDS = 0.02
 
 
 def eventually(
-    condition: Callable[[], Value], deadline_s: float = 10.0, describe: str | Callable[[], str] = "the condition"
+    condition: Callable[[], Value], deadline_s: float = 30.0, describe: str | Callable[[], str] = "the condition"
 ) -> Value:
     """Asks `condition` until its answer is true, and returns that answer.
 

@@ -13,7 +13,7 @@ import pytest
 
 from tests.bench.results import Section
 from tests.bench.server import Server
-from tests.integration.conftest import Scope, docker_client, free_port, images, scope  # noqa: F401 - fixtures
+from tests.integration.conftest import Scope, docker_client, images, scope  # noqa: F401 - fixtures
 from tests.integration.images import Images
 from tests.remote import Remote
 
@@ -51,7 +51,7 @@ def server(
     images: Images,  # noqa: F811
     git_remote: Remote,
     tmp_path: Path,
-    free_port: Callable[[], int],  # noqa: F811
+    free_port: Callable[[], int],
 ) -> Iterator[Server]:
     """A server; its daemon is not started yet."""
     made = Server(scope.name, scope.client, images, git_remote, tmp_path, free_port)

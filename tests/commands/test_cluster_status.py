@@ -61,12 +61,14 @@ def rolling(made: Clustered) -> Clustered:
 
 
 def test_a_settled_cluster_is_said_to_be_in_order_with_what_runs_where_and_since_when(fine: Clustered) -> None:
+    days = [int((time.time() - BEGAN) // 86400)]
     told = glance(fine.remote, "--detailed-exitcode")
+    days.append(int((time.time() - BEGAN) // 86400))  # another number, if a day was full meanwhile
     assert told.exit_code == 0, told.output
     assert "3 servers: all in order; 2 services: all live as desired." in told.stdout
     row = next(line for line in told.stdout.splitlines() if line.startswith("shop/prod/web"))
-    days = int((time.time() - BEGAN) // 86400)
-    assert "a primary, b primary, c primary" in row and f"about {days} days" in row and "First deploy" in row
+    assert "a primary, b primary, c primary" in row and "First deploy" in row
+    assert any(f"about {count} days" in row for count in days)
     assert "ams1" in next(line for line in told.stdout.splitlines() if line.startswith("c "))
 
 

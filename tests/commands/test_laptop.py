@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -32,8 +32,8 @@ def http(config: Remote) -> Iterator[HttpRemote]:
 
 
 @pytest.fixture
-def ssh(tmp_path: Path) -> Iterator[SshRemote]:
-    with SshRemote(tmp_path / "ssh") as remote:
+def ssh(tmp_path: Path, free_port: Callable[[], int]) -> Iterator[SshRemote]:
+    with SshRemote(tmp_path / "ssh", free_port()) as remote:
         yield remote
 
 

@@ -1,5 +1,5 @@
 """The real Docker Engine of the integration tests, for the contract of its fake."""
 
-from tests.integration.conftest import docker_client, free_port, images, scope
+from tests.integration.conftest import docker_client, images, scope
 
-__all__ = ["docker_client", "free_port", "images", "scope"]
+__all__ = ["docker_client", "images", "scope"]

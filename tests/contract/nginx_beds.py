@@ -28,6 +28,7 @@ from tests.fakes.nginx import Loaded, Proxied, Refused, Resolve
 from tests.fakes.nginx_process import Connection
 from tests.fakes.nginxes import Nginxes
 from tests.integration.nginx_rig import Backend, Wanted
+from tests.ports import free_ports
 from tests.waiting import eventually
 
 NAME = "nginx"
@@ -295,10 +296,11 @@ class RealBed(Bed):
     _backends: dict[str, Backend] = field(default_factory=dict)
     _places: dict[str, tuple[str, int]] = field(default_factory=dict)
     _names: dict[str, str] = field(default_factory=dict)
-    _reserved: set[int] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         """The program, and where the adapter puts its files."""
+        self._claims = contextlib.ExitStack()
+        self._free_port = self._claims.enter_context(free_ports())
         self.directory.mkdir(parents=True)
         for place in ("hosts", "resolv"):
             (self.directory / place).touch()
@@ -317,6 +319,7 @@ class RealBed(Bed):
             backend.remove()
         self._end()
         self._program.log.close()
+        self._claims.close()
 
     def _end(self) -> None:
         if (process := self._program.process) is not None:
@@ -324,13 +327,7 @@ class RealBed(Bed):
             process.wait(10)
 
     def port(self) -> int:
-        while True:
-            with socket.socket() as probe:
-                probe.bind(("127.0.0.1", 0))
-                found: int = probe.getsockname()[1]
-            if found not in self._reserved:
-                self._reserved.add(found)
-                return found
+        return self._free_port()
 
     def backend(self, name: str, *, up: bool = True, host: str = "127.0.0.1", port: int = 0) -> str:
         self._places[name] = (host, port or self.port())

@@ -12,6 +12,8 @@ from collections.abc import Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+from tests.waiting import eventually
+
 GIT_ENVIRONMENT = {
     "PATH": os.environ["PATH"],
     "HOME": "/nonexistent",
@@ -77,8 +79,8 @@ class HttpRemote:
     """`git http-backend` behind basic authentication, with faults on demand.
 
     `status`: answer every request whose path contains `only` with this code. `hang`: stop for ever in the middle of the answer
-    to a request whose path contains this. `drop_answer`: carry such a request out and break the connection instead of answering.
-    `delay`: seconds before any answer.
+    to a request whose path contains this; `hung` counts them. `drop_answer`: carry such a request out and break the connection
+    instead of answering. `delay`: seconds before any answer.
     """
 
     def __init__(self, root: Path, token: str) -> None:
@@ -86,6 +88,7 @@ class HttpRemote:
         self.status: int | None = None
         self.only = ""
         self.hang: str | None = None
+        self.hung = 0
         self.drop_answer: str | None = None
         self.delay = 0.0
         self.seen_commands: list[str] = []
@@ -159,7 +162,8 @@ class HttpRemote:
         if self.hang and self.hang in request.path and request.command == "POST" and b"command=ls-refs" not in body:
             request.wfile.write(content[: max(1, len(content) * 2 // 3)])
             request.wfile.flush()
-            self.released.wait(120)
+            self.hung += 1
+            self.released.wait()
             return
         request.wfile.write(content)
 
@@ -178,16 +182,14 @@ def command_lines() -> list[str]:
 class SshRemote:
     """An sshd of our own on 127.0.0.1, with its own host key and one authorized key."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, port: int) -> None:
         self._directory = directory
         directory.mkdir(mode=0o700)
         self.key = directory / "client"
         self._keygen(self.key)
         (directory / "authorized_keys").write_bytes(self.key.with_suffix(".pub").read_bytes())
         (directory / "authorized_keys").chmod(0o600)
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
+        self.port = port
         self._process: subprocess.Popen[bytes] | None = None
         self.renew_host_key()
 
@@ -207,14 +209,11 @@ class SshRemote:
         config = self._directory / "sshd_config"
         config.write_text("".join(f"{name} {value}\n" for name, value in options.items()))
         self._process = subprocess.Popen(["/usr/sbin/sshd", "-D", "-e", "-f", str(config)], stderr=subprocess.DEVNULL)
-        deadline = time.monotonic() + 10
-        while True:
-            try:
-                with socket.create_connection(("127.0.0.1", self.port), timeout=1):
-                    return
-            except OSError:
-                assert time.monotonic() < deadline, "sshd does not start"
-                time.sleep(0.02)
+        eventually(self._answers, 60, "sshd to answer")
+
+    def _answers(self) -> bool:
+        with socket.create_connection(("127.0.0.1", self.port), timeout=10) as client:
+            return client.recv(4) == b"SSH-"
 
     def known_hosts(self, file: Path) -> Path:
         """Write the present host key to a known-hosts file."""
@@ -231,7 +230,7 @@ class SshRemote:
     def close(self) -> None:
         if self._process is not None:
             self._process.terminate()
-            self._process.wait(10)
+            self._process.wait(60)
 
     @staticmethod
     def _keygen(file: Path) -> None:

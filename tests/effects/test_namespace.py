@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.server
+import ipaddress
 import os
 import socket
 import subprocess
@@ -15,12 +16,15 @@ import pytest
 from reconciler.effects.namespace import dial, established, http_get, workers
 from reconciler.errors import Transient
 
+WAIT = 30.0
+"""Seconds that nothing here takes, however busy the machine."""
+
 
 @pytest.fixture
 def pid() -> Iterator[int]:
     """A process in a network namespace of its own, whose loopback is up."""
     process = subprocess.Popen(
-        ["unshare", "--net", "sh", "-c", "ip link set lo up && echo up && exec sleep 120"], stdout=subprocess.PIPE
+        ["unshare", "--net", "sh", "-c", "ip link set lo up && echo up && exec sleep 600"], stdout=subprocess.PIPE
     )
     assert process.stdout is not None
     assert process.stdout.readline() == b"up\n"
@@ -58,19 +62,19 @@ def in_namespace(pid: int, make: Callable[[], socket.socket]) -> socket.socket:
 
 def test_a_dial_reaches_a_listener_that_exists_only_inside_the_namespace(pid: int) -> None:
     with listen_in(pid, 4999) as server:
-        with closing(dial(pid, "127.0.0.1", 4999, 1.0)) as client:
+        with closing(dial(pid, "127.0.0.1", 4999, WAIT)) as client:
             accepted, _ = server.accept()
             client.sendall(b"inside")
             assert accepted.recv(6) == b"inside"
             accepted.close()
         with pytest.raises(ConnectionRefusedError):
-            dial(None, "127.0.0.1", 4999, 1.0)
+            dial(None, "127.0.0.1", 4999, WAIT)
 
 
 def test_the_calling_thread_stays_in_its_own_namespace(pid: int) -> None:
     before = os.readlink("/proc/thread-self/ns/net")
     with pytest.raises(ConnectionRefusedError):
-        dial(pid, "127.0.0.1", 1, 1.0)
+        dial(pid, "127.0.0.1", 1, WAIT)
     assert os.readlink("/proc/thread-self/ns/net") == before
     assert os.readlink(f"/proc/{pid}/ns/net") != before
 
@@ -79,7 +83,7 @@ def test_a_dial_to_a_process_that_is_gone_says_so() -> None:
     process = subprocess.Popen(["true"])
     process.wait()
     with pytest.raises((FileNotFoundError, ProcessLookupError)):
-        dial(process.pid, "127.0.0.1", 80, 1.0)
+        dial(process.pid, "127.0.0.1", 80, WAIT)
     with pytest.raises(Transient, match="gone"):
         established(process.pid, 80)
     with pytest.raises(Transient, match="gone"):
@@ -115,8 +119,8 @@ def answering(listener: socket.socket) -> Iterator[None]:
 
 def test_http_get_returns_status_and_body(pid: int) -> None:
     with answering(listen_in(pid, 4999)):
-        assert http_get(pid, 4999, "/up", 1.0) == (200, "/up")
-        assert http_get(pid, 4999, "/other", 1.0) == (503, "/other")
+        assert http_get(pid, 4999, "/up", WAIT) == (200, "/up")
+        assert http_get(pid, 4999, "/other", WAIT) == (503, "/other")
 
 
 def test_http_get_refuses_what_is_not_http(pid: int) -> None:
@@ -131,16 +135,21 @@ def test_http_get_refuses_what_is_not_http(pid: int) -> None:
         thread = threading.Thread(target=babble)
         thread.start()
         with pytest.raises(Transient, match="did not answer HTTP"):
-            http_get(pid, 4999, "/", 1.0)
+            http_get(pid, 4999, "/", WAIT)
         thread.join()
 
 
 @pytest.fixture
 def pair() -> Iterator[tuple[int, str, str]]:
-    """(process, its address, the host's address): a namespace joined to the host's by a pair of virtual interfaces."""
+    """(process, its address, the host's address): a namespace joined to the host's by a pair of virtual interfaces.
+
+    Both have the name and the network of this process alone: tests that run beside this one have their own.
+    """
     name = f"rt{os.getpid()}"
+    network = int(ipaddress.IPv4Address("198.18.0.0")) + os.getpid() % 2**15 * 4  # a /30 of what RFC 2544 keeps for tests
+    host_side, inside = (str(ipaddress.IPv4Address(network + number)) for number in (1, 2))
     script = f"ip link set lo up; while ! ip link show {name}b >/dev/null 2>&1; do sleep 0.01; done; "
-    script += f"ip addr add 198.18.77.2/30 dev {name}b; ip link set {name}b up; echo up; exec sleep 120"
+    script += f"ip addr add {inside}/30 dev {name}b; ip link set {name}b up; echo up; exec sleep 600"
     process = subprocess.Popen(["unshare", "--net", "sh", "-c", script], stdout=subprocess.PIPE)
     assert process.stdout is not None
     host = os.readlink("/proc/self/ns/net")
@@ -149,10 +158,10 @@ def pair() -> Iterator[tuple[int, str, str]]:
     subprocess.run(
         ["ip", "link", "add", f"{name}a", "type", "veth", "peer", "name", f"{name}b", "netns", str(process.pid)], check=True
     )
-    subprocess.run(["ip", "addr", "add", "198.18.77.1/30", "dev", f"{name}a"], check=True)
+    subprocess.run(["ip", "addr", "add", f"{host_side}/30", "dev", f"{name}a"], check=True)
     subprocess.run(["ip", "link", "set", f"{name}a", "up"], check=True)
     assert process.stdout.readline() == b"up\n"
-    yield process.pid, "198.18.77.2", "198.18.77.1"
+    yield process.pid, inside, host_side
     process.kill()
     process.wait()
     process.stdout.close()
@@ -165,19 +174,19 @@ def test_connections_from_elsewhere_count_and_probes_inside_do_not(
     pid, address, _ = pair
     with listen_in(pid, 8080, "0.0.0.0") as server:
         assert established(pid, 8080) == 0
-        with closing(dial(pid, "127.0.0.1", 8080, 1.0)), closing(dial(pid, address, 8080, 1.0)):
+        with closing(dial(pid, "127.0.0.1", 8080, WAIT)), closing(dial(pid, address, 8080, WAIT)):
             probes = [server.accept()[0] for _ in range(2)]
             assert established(pid, 8080) == 0
-            with closing(socket.create_connection((address, 8080), 1.0)) as client:
+            with closing(socket.create_connection((address, 8080), WAIT)) as client:
                 accepted, _ = server.accept()
                 assert established(pid, 8080) == 1
                 assert established(pid, 8081) == 0
                 # The client has said its all and waits for the answer: the application may be at it still.
                 client.shutdown(socket.SHUT_WR)
-                eventually(lambda: accepted.recv(1) == b"", 2, "the client's end of sending")
+                eventually(lambda: accepted.recv(1) == b"", WAIT, "the client's end of sending")
                 assert established(pid, 8080) == 1
                 accepted.close()
-                eventually(lambda: established(pid, 8080) == 0, 2, "no connection counted after both have closed")
+                eventually(lambda: established(pid, 8080) == 0, WAIT, "no connection counted after both have closed")
             for probe in probes:
                 probe.close()
 
@@ -185,9 +194,9 @@ def test_connections_from_elsewhere_count_and_probes_inside_do_not(
 def test_an_ipv4_client_of_a_dual_stack_listener_counts(pair: tuple[int, str, str]) -> None:
     pid, address, _ = pair
     server = in_namespace(pid, lambda: socket.create_server(("::", 8080), family=socket.AF_INET6, dualstack_ipv6=True))
-    with server, closing(dial(pid, "::1", 8080, 1.0)), closing(dial(pid, "127.0.0.1", 8080, 1.0)):
+    with server, closing(dial(pid, "::1", 8080, WAIT)), closing(dial(pid, "127.0.0.1", 8080, WAIT)):
         inside = [server.accept()[0] for _ in range(2)]
-        with closing(socket.create_connection((address, 8080), 1.0)):
+        with closing(socket.create_connection((address, 8080), WAIT)):
             accepted, _ = server.accept()
             assert established(pid, 8080) == 1
             accepted.close()
@@ -203,11 +212,11 @@ def test_an_answer_that_the_peer_has_not_taken_yet_counts(pair: tuple[int, str, 
         client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
         client.connect((address, 8080))
         accepted, _ = server.accept()
-        accepted.settimeout(0.2)
+        accepted.settimeout(1.0)
         with pytest.raises(TimeoutError):
             while True:
                 accepted.send(b"x" * 4096)
         accepted.close()
         assert established(pid, 8080) == 1
         client.close()
-        eventually(lambda: established(pid, 8080) == 0, 5, "no connection counted after the client has gone")
+        eventually(lambda: established(pid, 8080) == 0, WAIT, "no connection counted after the client has gone")

@@ -22,7 +22,8 @@ from reconciler.model.desired import Health
 from tests.waiting import eventually
 
 Answer = Callable[[socket.socket], None]
-QUICK = Health(kind="http", path="/up", interval=0.02, timeout=0.5, retries=3, successes=2)
+QUICK = Health(kind="http", path="/up", interval=0.02, timeout=30, retries=3, successes=2)
+"""Looks often. Its timeout counts where nobody answers; a machine that is busy for some seconds fails no probe."""
 
 
 @contextmanager
@@ -109,7 +110,7 @@ class Rig:
     def gate(self, identity: str = "c1") -> str:
         return self.prober.gates()[identity].state
 
-    def ends(self, state: str, identity: str = "c1", seconds: float = 5.0) -> None:
+    def ends(self, state: str, identity: str = "c1", seconds: float = 30.0) -> None:
         eventually(lambda: self.gate(identity) != "waiting", seconds, lambda: str(self.prober.gates()))
         assert self.gate(identity) == state, self.prober.gates()[identity]
 
@@ -150,15 +151,17 @@ def test_http_fails_on_anything_else_and_says_what_it_got(rig: Rig, line: str) -
 @pytest.mark.parametrize("answer", [hangs, drips])
 def test_a_probe_that_hangs_fails_in_its_time_and_holds_up_nobody(rig: Rig, answer: Answer) -> None:
     """FAULTS 10."""
-    slow = QUICK.model_copy(update={"timeout": 0.3, "retries": 2})
+    patient, slow = (QUICK.model_copy(update={"timeout": timeout, "retries": 2}) for timeout in (3600, 0.3))
     with server(answer) as stuck, server(says("HTTP/1.1 200 OK")) as fine:
-        targets = {f"stuck{number}": target(stuck, slow) for number in range(30)}
+        targets = {f"stuck{number}": target(stuck, patient) for number in range(30)}
         rig.prober.watch(targets)
         rig.prober.watch({**targets, "c1": target(fine)})
-        rig.ends("passed", seconds=0.3)
+        rig.ends("passed")
         assert rig.gate("stuck0") == "waiting"
-        rig.ends("failed", "stuck29")
-        assert "no answer within 0.3 s" in (rig.prober.gates()["stuck29"].error or "")
+        rig.prober.watch({**targets, "c2": target(stuck, slow)})
+        rig.ends("failed", "c2")
+        assert "no answer within 0.3 s" in (rig.prober.gates()["c2"].error or "")
+        assert rig.gate("stuck0") == "waiting"
 
 
 def test_tcp_passes_when_somebody_listens_and_stays(rig: Rig) -> None:
@@ -168,8 +171,10 @@ def test_tcp_passes_when_somebody_listens_and_stays(rig: Rig) -> None:
 
 
 def test_tcp_fails_when_the_connection_is_closed_at_once(rig: Rig) -> None:
+    # "At once" is a tenth of a second, and the thread that closes here may be late by that much now and then.
+    never = {"kind": "tcp", "successes": 10**9, "retries": 1}
     with server(closes) as port:
-        rig.prober.watch({"c1": target(port, QUICK.model_copy(update={"kind": "tcp"}))})
+        rig.prober.watch({"c1": target(port, QUICK.model_copy(update=never))})
         rig.ends("failed")
     assert "closed at once" in (rig.prober.gates()["c1"].error or "")
 
@@ -182,13 +187,14 @@ def test_closed_with_a_probe_under_way_it_ends_quietly() -> None:
         reached.set()
         connection.recv(4096)
 
+    gc.collect()  # what other tests left
     answers, printed = Answers(), list[str]()
     prober = Prober(Inside(answers.exec, answers.health, answers.logs), lambda: None)
     before, sys.unraisablehook = sys.unraisablehook, lambda what: printed.append(str(what.exc_value))
     try:
         with server(answer) as port:
             prober.watch({"c1": target(port)})
-            assert reached.wait(5)
+            assert reached.wait(30)
             prober.close()
         del prober
         gc.collect()
@@ -197,16 +203,14 @@ def test_closed_with_a_probe_under_way_it_ends_quietly() -> None:
     assert printed == []
 
 
-def test_nobody_listening_fails(rig: Rig) -> None:
-    with server(closes) as port:
-        pass
-    rig.prober.watch({"c1": target(port)})
+def test_nobody_listening_fails(rig: Rig, free_port: Callable[[], int]) -> None:
+    rig.prober.watch({"c1": target(free_port())})
     rig.ends("failed")
     assert "refused" in (rig.prober.gates()["c1"].error or "")
 
 
 def test_a_command_decides_by_its_code(rig: Rig) -> None:
-    command = Health(kind="command", command=("check", "me"), interval=0.02, timeout=0.5, retries=2)
+    command = Health(kind="command", command=("check", "me"), interval=0.02, timeout=30, retries=2)
     rig.answers.code, rig.answers.output = 2, "not\nyet"
     rig.prober.watch({"c1": target(1, command)})
     rig.ends("failed")
@@ -217,7 +221,7 @@ def test_a_command_decides_by_its_code(rig: Rig) -> None:
 
 
 def test_a_daemon_that_does_not_answer_is_a_failure_and_not_the_end_of_probing(rig: Rig) -> None:
-    command = Health(kind="command", command=("check",), interval=0.02, timeout=0.5, retries=1000)
+    command = Health(kind="command", command=("check",), interval=0.02, timeout=30, retries=10**9)
     rig.answers.error = "Docker does not answer"
     rig.prober.watch({"c1": target(1, command)})
     eventually(lambda: rig.prober.gates()["c1"].error == "Docker does not answer")
@@ -227,7 +231,7 @@ def test_a_daemon_that_does_not_answer_is_a_failure_and_not_the_end_of_probing(r
 
 def test_dockers_own_state_counts_only_while_it_is_believable(rig: Rig) -> None:
     """FAULTS 8."""
-    docker = Health(kind="docker", interval=0.02, timeout=0.5, retries=2)
+    docker = Health(kind="docker", interval=0.02, timeout=30, retries=2)
     rig.answers.state = State(False, "its checks have stopped")
     rig.prober.watch({"c1": target(1, docker)})
     rig.ends("failed")
@@ -264,7 +268,7 @@ def test_an_answer_given_while_the_process_ended_does_not_count(rig: Rig) -> Non
 
     prober = Prober(Inside(ends_it, rig.answers.health, rig.answers.logs), lambda: None)
     try:
-        command = Health(kind="command", command=("check",), interval=0.02, timeout=5, retries=1, successes=1)
+        command = Health(kind="command", command=("check",), interval=0.02, timeout=30, retries=1, successes=1)
         prober.watch({"c1": target(1, command, pid=process.pid)})
         eventually(lambda: prober.gates()["c1"].state != "waiting")
         assert prober.gates()["c1"].error == "its process ended during the probe"
@@ -313,10 +317,11 @@ def test_what_is_watched_no_more_has_no_gate(rig: Rig) -> None:
 
 def test_the_time_before_it_was_watched_counts_when_it_is_known(rig: Rig) -> None:
     with server(says("HTTP/1.1 200 OK")) as port:
-        known = Target(health=QUICK, address="127.0.0.1", port=port, pid=os.getpid(), started=time.monotonic() - 60)
+        started = time.monotonic() - 60
+        known = Target(health=QUICK, address="127.0.0.1", port=port, pid=os.getpid(), started=started)
         rig.prober.watch({"c1": known})
         rig.ends("passed")
-    assert 60 <= rig.prober.gates()["c1"].after < 70
+    assert 60 <= rig.prober.gates()["c1"].after <= time.monotonic() - started
 
 
 def test_a_path_cannot_carry_a_second_request(rig: Rig) -> None:

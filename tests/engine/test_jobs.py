@@ -10,7 +10,7 @@ from tests.waiting import eventually
 
 def test_a_name_is_under_way_until_its_result_is_taken() -> None:
     jobs, go = ThreadJobs(lambda: None), threading.Event()
-    assert jobs.submit("poll", lambda: go.wait(10))
+    assert jobs.submit("poll", lambda: go.wait(60))
     assert not jobs.submit("poll", lambda: None)
     assert jobs.running("poll") and jobs.busy() and jobs.working("po")
     go.set()
@@ -24,7 +24,7 @@ def test_one_lane_goes_in_order_and_holds_up_no_other() -> None:
     jobs, go, order = ThreadJobs(lambda: None), threading.Event(), list[str]()
 
     def fetch() -> None:
-        go.wait(10)
+        go.wait(60)
         order.append("fetch")
 
     jobs.submit("fetch", fetch, lane="git")
@@ -47,7 +47,7 @@ def test_an_error_is_a_result_and_its_lane_goes_on() -> None:
 
     jobs.submit("first", broken, lane="git")
     jobs.submit("second", lambda: "well", lane="git")
-    assert rung.acquire(timeout=10) and rung.acquire(timeout=10), "each end wakes the pass"
+    assert rung.acquire(timeout=60) and rung.acquire(timeout=60), "each end wakes the pass"
     assert jobs.take() == [("first", error), ("second", "well")]
 
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import random
-import socket
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -21,8 +19,6 @@ from tests.integration import images as image_store
 from tests.integration.images import Images
 from tests.waiting import eventually
 
-PORTS = range(20000, 32000)
-"""Neither the program's own ports nor those, from 32768 up, that the kernel gives to whoever connects or asks for any."""
 SERVICES = frozenset(
     ("a-command", "a-docker", "a-http", "a-tcp", "api", "cache", "db", "echo", "fine", "late", "more", "never", "one", "redis")
 ) | {"store", "web"}
@@ -142,36 +138,3 @@ def scope(docker_client: docker.DockerClient) -> Iterator[Scope]:
     scope = Scope(docker_client, name, {SCOPE_LABEL: name})
     yield scope
     scope.remove_everything()
-
-
-@contextlib.contextmanager
-def free_ports() -> Iterator[Callable[[], int]]:
-    """Yields a function that returns a TCP port of 127.0.0.1 that nothing listens on, another one each time.
-
-    Until the end no other call gets that port, in this process or in any other of this machine: each port stands for an abstract
-    socket's name, which the kernel forgets with its process.
-    """
-    with contextlib.ExitStack() as claims:
-
-        def pick() -> int:
-            for port in random.sample(PORTS, len(PORTS)):
-                claim = socket.socket(socket.AF_UNIX)
-                try:
-                    claim.bind(f"\0reconciler-test-port-{port}")
-                    with socket.socket() as probe:
-                        probe.bind(("127.0.0.1", port))
-                except OSError:
-                    claim.close()
-                    continue
-                claims.enter_context(claim)
-                return port
-            raise AssertionError(f"no free port from {PORTS.start} to {PORTS.stop - 1}")
-
-        yield pick
-
-
-@pytest.fixture
-def free_port() -> Iterator[Callable[[], int]]:
-    """See `free_ports`; until the end of the test."""
-    with free_ports() as pick:
-        yield pick

@@ -12,9 +12,10 @@ import docker
 import pytest
 
 from reconciler.model.routes import NginxConfig, Peer, Route, Upstream
-from tests.integration.conftest import SCOPE_LABEL, Scope, free_ports
+from tests.integration.conftest import SCOPE_LABEL, Scope
 from tests.integration.images import Images
 from tests.integration.nginx_rig import Backend, Rig, Running, request
+from tests.ports import free_ports
 
 pytestmark = pytest.mark.docker
 
