@@ -193,8 +193,11 @@ class Daemon:
             return
         try:
             self._follow(watched, repository, ended)
-        except OSError as error:
-            self._say(f"commits, secrets and settings that change on this machine are seen at the next poll only: {error}")
+        except (OSError, RuntimeError) as error:  # watchfiles has both for what the kernel refuses
+            self._say(
+                f"cannot watch files: {error}; secrets, settings and commits that change on this machine are seen at the next poll "
+                "only, until the reconciler is started again (does fs.inotify.max_user_instances or .max_user_watches allow it?)"
+            )
 
     def _follow(self, watched: list[Path], repository: Path | None, ended: threading.Event) -> None:
         begun = False

@@ -156,6 +156,17 @@ def test_a_repository_with_a_work_tree_is_watched_too(
         server.close()
 
 
+def test_a_kernel_that_lets_it_watch_no_file_is_named_and_holds_up_nothing(server: Server) -> None:
+    """Its own limit, in a user namespace: other programs of this machine are not to miss their watches."""
+    limited = 'echo 0 >/proc/sys/user/max_inotify_instances && exec "$@"'
+    Patient(server).commit()
+    with daemon(server, before=("unshare", "--user", "--map-root-user", "sh", "-c", limited, "sh")) as program:
+        program.says("cannot watch files: ")
+        program.says("fs.inotify.max_user_instances")
+        program.says("staging: first deploy")
+        assert program.end() == 0
+
+
 def test_changed_settings_are_taken_over_and_invalid_ones_are_refused_by_name(server: Server) -> None:
     patient = Patient(server)
     with Notified(server.directory / "notify.sock") as systemd, daemon(server, env=systemd.environment) as program:
