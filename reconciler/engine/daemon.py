@@ -13,17 +13,16 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
-from urllib.parse import unquote, urlsplit
 
 import sdnotify
 from apscheduler.schedulers.background import BackgroundScheduler
-from watchfiles import watch as watch_files
 
 from reconciler.effects.journal import StateLock
 from reconciler.engine.loop import Wake
 from reconciler.engine.performer import Watch
 from reconciler.engine.settings import Settings
-from reconciler.engine.wiring import Wired, repository_url, wire
+from reconciler.engine.watching import Noticed, watching
+from reconciler.engine.wiring import Wired, wire
 from reconciler.engine.world import Outcome
 from reconciler.errors import ReconcilerError, Stalled
 
@@ -75,7 +74,9 @@ class Daemon:
         ended = threading.Event()
         threads = [
             threading.Thread(target=self._follow_docker, args=(wired, ended), name="docker events", daemon=True),
-            threading.Thread(target=self._follow_files, args=(settings, ended), name="files", daemon=True),
+            threading.Thread(
+                target=watching, args=(settings, self._files, self._noticed, self._say, ended), name="files", daemon=True
+            ),
         ]
         for thread in threads:
             thread.start()
@@ -180,41 +181,12 @@ class Daemon:
                 return
             self._wake.ring()
 
-    def _follow_files(self, settings: Settings, ended: threading.Event) -> None:
-        """A commit to a local repository, a changed secret or setting is seen at once; without that, at the next poll."""
-        repository = _local_repository(settings)
-        heads = (
-            [p for p in (repository / "refs", repository / "packed-refs", repository / "HEAD") if p.exists()] if repository else []
-        )
-        watched = [*heads, *(p.parent for p in self._files if p.parent.exists())]
-        if settings.local_dir.exists():
-            watched.append(settings.local_dir)
-        if not watched:
-            return
-        try:
-            self._follow(watched, repository, ended)
-        except (OSError, RuntimeError) as error:  # watchfiles has both for what the kernel refuses
-            self._say(
-                f"cannot watch files: {error}; secrets, settings and commits that change on this machine are seen at the next poll "
-                "only, until the reconciler is started again (does fs.inotify.max_user_instances or .max_user_watches allow it?)"
-            )
-
-    def _follow(self, watched: list[Path], repository: Path | None, ended: threading.Event) -> None:
-        begun = False
-        # Without a filter, as the default one leaves out everything that lies in a directory `.git`.
-        for changes in watch_files(
-            *watched, watch_filter=None, stop_event=ended, debounce=50, step=20, raise_interrupt=False,
-            rust_timeout=1000, yield_on_timeout=True,
-        ):  # fmt: skip
-            paths = [Path(path) for _, path in changes]
-            # Nobody has seen what changed between the first look and the beginning of the watch: all is looked at once more.
-            if not begun or any(path in self._files for path in paths):
-                self._reload.set()
-            if repository is not None and (not begun or any(path.is_relative_to(repository) for path in paths)):
-                self._poll.set()
-            if paths or not begun:
-                self._wake.ring()
-            begun = True
+    def _noticed(self, what: Noticed) -> None:
+        if what.settings:
+            self._reload.set()
+        if what.commits:
+            self._poll.set()
+        self._wake.ring()
 
     def _changed(self, settings: Settings) -> Settings | None:
         """New settings, if they are valid and different. What moves the state directory needs a restart."""
@@ -243,12 +215,3 @@ class Daemon:
 def run_daemon(load: Callable[[], Settings], files: tuple[Path, ...], say: Callable[[str], None], watch: Watch) -> int:
     """Run until told to stop. `files`: settings and policy files whose change is to be noticed."""
     return Daemon(load, files, say, watch).run()
-
-
-def _local_repository(settings: Settings) -> Path | None:
-    """The Git directory of a repository on this machine."""
-    parts = urlsplit(repository_url(settings.repo or ""))
-    if parts.scheme != "file":
-        return None
-    path = Path(unquote(parts.path))
-    return path / ".git" if (path / ".git").is_dir() else path

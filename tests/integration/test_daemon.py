@@ -156,6 +156,25 @@ def test_a_repository_with_a_work_tree_is_watched_too(
         server.close()
 
 
+def test_what_applications_write_beside_their_secrets_does_not_wake_it(server: Server) -> None:
+    """A secret that comes with a directory of its own does."""
+    patient = Patient(server)
+    data = server.settings.local_dir / server.project / "data" / "busy"
+    data.mkdir(parents=True)
+    with Notified(server.directory / "notify.sock") as systemd, daemon(server, env=systemd.environment) as program:
+        _live(patient, patient.commit(), program)
+        eventually(lambda: systemd.silent_for > 3, 60, "nothing to do")
+        passes = systemd.count("WATCHDOG=1")
+        for number in range(30):
+            (data / "file").write_text(str(number))
+            threading.Event().wait(0.1)  # longer than changes are collected for
+        assert systemd.count("WATCHDOG=1") - passes < 10, "networks of other tests may wake it a few times"
+        server.commit({"web": server.app("2", public={"hosts": ["web.example"]}, secrets=["token"])}, "with a secret")
+        program.says("token")
+        server.write_secret("token", "first")
+        eventually(lambda: server.get(host="web.example").json["version"] == "2", 30, lambda: program.said)
+
+
 def test_a_kernel_that_lets_it_watch_no_file_is_named_and_holds_up_nothing(server: Server) -> None:
     """Its own limit, in a user namespace: other programs of this machine are not to miss their watches."""
     limited = 'echo 0 >/proc/sys/user/max_inotify_instances && exec "$@"'
