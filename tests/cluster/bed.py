@@ -234,7 +234,7 @@ class Bed:
         }
         return set(self.server(member).ids(f"{PROJECT}_{ENV}_")) - listed
 
-    def settle(self, revision: str, *members: str, seconds: float = 90.0) -> float:
+    def settle(self, revision: str, *members: str, seconds: float = 180.0) -> float:
         """Waits until `converged`. Returns the seconds it took."""
         began = time.monotonic()
 
@@ -245,7 +245,7 @@ class Bed:
         return time.monotonic() - began
 
     def deploy(self, services: Mapping[str, Service] | None, message: str = "change", cluster: Mapping[str, Any] | None = None,
-               *members: str, seconds: float = 90.0) -> str:  # fmt: skip
+               *members: str, seconds: float = 180.0) -> str:  # fmt: skip
         """Commit and wait."""
         revision = self.commit(services, message, cluster)
         self.settle(revision, *members, seconds=seconds)

@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import pytest
 
-from tests.cluster.bed import Bed
+from tests.cluster.bed import QUICK, Bed
+from tests.cluster.traffic import Traffic
 
-pytestmark = [pytest.mark.docker, pytest.mark.slow]
-BOTH = {"servers_count": 2}
+pytestmark = [
+    pytest.mark.docker,
+    pytest.mark.slow,
+    pytest.mark.timeout(900),
+]  # with the time to lay the ground; each wait has its own
+BOTH = {"servers_count": 2, "health": {**QUICK, "retries": 150}}
+"""On both, and healthy when it has started, however busy the machine is."""
 
 
 def test_an_update_is_switched_by_every_server_before_anything_drains_and_loses_nothing(bed: Bed) -> None:
@@ -15,12 +21,14 @@ def test_an_update_is_switched_by_every_server_before_anything_drains_and_loses_
     first = bed.commit({"web": bed.web("1", **BOTH), "api": bed.app("1", **BOTH)}, "First", bed.inventory("a", "b"))
     took = bed.settle(first, "a", "b")
     print(f"\nfirst deploy on two servers: {took:.1f} s, {bed.git_host.pushes} pushes, {bed.git_host.fetches} fetches")
-    bed.eventually(lambda: bed.server("a").version() == bed.server("b").version() == "1", 10, "both edges to serve")
+    bed.eventually(lambda: bed.server("a").version() == bed.server("b").version() == "1", 60, "both edges to serve")
     before = bed.git_host.pushes
     with bed.load("a", "b", mesh="api") as traffic:
+        _answered(bed, traffic, "1")
         second = bed.commit({"web": bed.web("2", **BOTH), "api": bed.app("2", **BOTH)}, "Bump both to 2")
         took = bed.settle(second, "a", "b")
         print(f"update of two services: {took:.1f} s, {bed.git_host.pushes - before} pushes")
+        _answered(bed, traffic, "2")
         seen = traffic.stop()
     print(f"{seen.sent} requests, {seen.failed} lost")
     bed.nothing_lost(seen)
@@ -43,9 +51,10 @@ def test_a_version_that_is_unhealthy_on_one_server_is_switched_on_none_and_a_rev
     )
     before = {name: bed.server(name).ids("shop_prod_") for name in ("a", "b")}
     with bed.load("a", "b") as traffic:
+        _answered(bed, traffic, "1")
         bad = bed.commit({"web": bed.web("2", env={"DIE_IF_EXISTS": "/flag/bad"}, **flag)}, "Bump web to 2")
-        bed.eventually(lambda: bed.rollout("web").startswith("aborted: b: "), 90, "the abort to name b")
-        bed.eventually(lambda: {n: bed.server(n).ids("shop_prod_") for n in before} == before, 30, "staged instances to be gone")
+        bed.eventually(lambda: bed.rollout("web").startswith("aborted: b: "), 150, "the abort to name b")
+        bed.eventually(lambda: {n: bed.server(n).ids("shop_prod_") for n in before} == before, 90, "staged instances to be gone")
         state = bed.cluster().services["shop/prod/web"]
         assert state.rejected is not None and state.rejected.revision == bad
         assert bed.live("web") == {"a": "primary", "b": "primary"}
@@ -54,12 +63,18 @@ def test_a_version_that_is_unhealthy_on_one_server_is_switched_on_none_and_a_rev
         bed.settle(good, "a", "b")
         third = bed.commit({"web": bed.web("3", **flag)}, "Bump web to 3")
         bed.settle(third, "a", "b")
+        _answered(bed, traffic, "3")
         bed.remote.revert(third)
-        bed.eventually(lambda: bed.converged(bed.remote.tip("main"), ("a", "b")), 90, "the revert to be served")
+        bed.eventually(lambda: bed.converged(bed.remote.tip("main"), ("a", "b")), 180, "the revert to be served")
         seen = traffic.stop()
     bed.nothing_lost(seen)
     assert set(seen.versions("a")) == set(seen.versions("b")) == {"1", "3"}, "version 2 got traffic"
     assert bed.server("a").version() == bed.server("b").version() == "1"
+
+
+def _answered(bed: Bed, traffic: Traffic, version: str) -> None:
+    """Waits until clients of both edges have been answered by that version."""
+    bed.eventually(lambda: all(version in traffic.now.versions(name) for name in ("a", "b")), 60, f"an answer of {version}")
 
 
 def _drained_only_after_both_acknowledged(bed: Bed) -> None:

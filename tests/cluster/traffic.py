@@ -91,7 +91,7 @@ class Traffic:
 
     def __init__(self, loads: Mapping[str, Load]) -> None:
         self._loads = loads
-        eventually(lambda: all(load.report.sent > 5 for load in loads.values()), 20, "load to be sent")
+        eventually(lambda: all(load.report.sent > 5 for load in loads.values()), 60, "load to be sent")
 
     def __enter__(self) -> Traffic:
         return self

@@ -65,7 +65,7 @@ class Rig:
         identity = self.docker.create(plan)
         self.docker.start(identity)
         if plan.image == self.images.app and plan.command is None:
-            eventually(lambda: self.docker.logs(identity))
+            eventually(lambda: self.docker.logs(identity), 30)
         return self.seen(plan.name)
 
     def seen(self, name: str | None = None) -> Container:
@@ -88,6 +88,7 @@ class Relay:
     def __init__(self, path: Path) -> None:
         self.url = f"unix://{path}"
         self.silent = False
+        self.unanswered = 0  # what the Engine was asked while it was silent, and did not hear
         self.refused_starts: list[str] = []  # what to answer to the next requests to start a container, without asking the Engine
         self._listening = socket.socket(socket.AF_UNIX)
         self._listening.bind(str(path))
@@ -128,6 +129,8 @@ class Relay:
                     source.sendall(head.encode() + body)
                 elif not self.silent:
                     target.sendall(data)
+                elif re.match(rb"[A-Z]+ /", data):
+                    self.unanswered += 1
             target.shutdown(socket.SHUT_RDWR)
 
 

@@ -52,14 +52,12 @@ def daemon(
 def test_a_second_one_ends_at_once_and_names_the_first(server: Server) -> None:
     """FAULTS 5."""
     with daemon(server) as first:
+        started = _used(server, "--help")[0]
         for arguments in (("run",), ("--once",)):
-            before = resource.getrusage(resource.RUSAGE_CHILDREN)
-            with Program(server, *arguments) as second:
-                assert second.wait(20) > 0
-                after = resource.getrusage(resource.RUSAGE_CHILDREN)
-                assert f"pid {first.pid}" in second.said
-            # Processor time, most of it the start of Python: this machine may have much else to do.
-            assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 3
+            used, code, said = _used(server, *arguments)
+            assert code > 0 and f"pid {first.pid}" in said
+            # Processor time, most of it the start of Python: this machine may be slow, and may have much else to do.
+            assert used < 2 * started + 1
         assert first.running
 
 
@@ -70,7 +68,7 @@ def test_sigterm_ends_it_soon_and_leaves_what_runs_alone(server: Server) -> None
         before = server.ids()
         began = time.monotonic()
         assert program.end() == 0
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - began < 8, "an idle one sleeps ten seconds: it did not wake for it"
     assert server.ids() == before and server.get(host="web.example").status == 200
 
 
@@ -90,10 +88,10 @@ def test_a_commit_and_a_changed_secret_are_seen_at_once(server: Server) -> None:
     with daemon(server) as program:
         for version in ("1", "2"):
             server.commit({"web": server.app(version, public={"hosts": ["web.example"]}, secrets=["token"])}, version)
-            eventually(lambda: server.get(host="web.example").json["version"] == version, 30, lambda: program.said)  # noqa: B023
-        eventually(lambda: set(server.ids()) == {"web_secondary", "web_secondary_sidecar", *_nginxes(server)}, 30)
+            eventually(lambda: server.get(host="web.example").json["version"] == version, 60, lambda: program.said)  # noqa: B023
+        eventually(lambda: set(server.ids()) == {"web_secondary", "web_secondary_sidecar", *_nginxes(server)}, 60)
         server.write_secret("token", "second")
-        eventually(lambda: set(server.ids()) == {"web", "web_sidecar", *_nginxes(server)}, 30, lambda: program.said)
+        eventually(lambda: set(server.ids()) == {"web", "web_sidecar", *_nginxes(server)}, 60, lambda: program.said)
         assert server.get(host="web.example").json["version"] == "2"
 
 
@@ -193,32 +191,37 @@ def test_changed_settings_are_taken_over_and_invalid_ones_are_refused_by_name(se
         web = server.ids()["web"]
         _write_settings(server, {**RARELY, "host_listener": "perhaps"})
         program.says("settings not taken over")
-        assert f"{_settings_file(server)}:" in program.said and "host_listener" in program.said
+        program.says(f"{_settings_file(server)}:")
+        program.says("host_listener")
         _write_settings(server, {**RARELY, "host_listener": False})
         program.says("taking them over")
-        eventually(lambda: server.settings.host_name not in server.ids(), 30, lambda: program.said)
+        eventually(lambda: server.settings.host_name not in server.ids(), 60, lambda: program.said)
         assert server.ids()["web"] == web
-        told = [message for message in systemd.messages if message in ("READY=1", "RELOADING=1")]
-        assert told == ["READY=1", "RELOADING=1", "READY=1"], "else systemd takes it for reloading for ever"
+
+        def told() -> list[str]:
+            return [message for message in systemd.messages if message in ("READY=1", "RELOADING=1")]
+
+        eventually(lambda: len(told()) >= 3, 30, lambda: str(systemd.messages))
+        assert told() == ["READY=1", "RELOADING=1", "READY=1"], "else systemd takes it for reloading for ever"
         version = patient.commit()
-        eventually(lambda: server.get(host="web.example").json["version"] == version, 30, lambda: program.said)
+        eventually(lambda: server.get(host="web.example").json["version"] == version, 60, lambda: program.said)
         assert program.end() == 0
 
 
 def test_what_is_removed_by_hand_is_back_at_once(server: Server) -> None:
     """FAULTS 18. Without Docker's events it would take up to ten seconds."""
-    patient = Patient(server, ("web", "api", "more"))
-    with daemon(server) as program:
+    patient, steps = Patient(server, ("web", "api", "more")), server.directory / "steps"
+    with daemon(server, env={RECORD: str(steps)}) as program:
         _live(patient, patient.commit(), program)
-        began = time.monotonic()
         for name in patient.services:
-            old = server.container(name)
-            old.remove(force=True)
-            eventually(lambda: server.container(name).status == "running", 20, lambda: program.said)  # noqa: B023
-        eventually(lambda: patient.is_converged(str(patient.version)), 30, lambda: program.said)
-        assert time.monotonic() - began < 15
+            made = f" create {server.project}_prod_{name}\n"
+            before = steps.read_text().count(made)
+            server.container(name).remove(force=True)
+            eventually(lambda: steps.read_text().count(made) > before, 5, lambda: program.said)  # noqa: B023
+            eventually(lambda: server.container(name).status == "running", 60, lambda: program.said)  # noqa: B023
+        _live(patient, str(patient.version), program)
         server.edge().remove(force=True)
-        eventually(lambda: server.get(host="web.example").status == 200, 10, lambda: program.said)
+        eventually(lambda: server.get(host="web.example").status == 200, 60, lambda: program.said)
 
 
 def test_systemd_hears_of_it_when_it_is_ready_alive_and_ending_and_nothing_from_a_wedged_pass(
@@ -230,19 +233,21 @@ def test_systemd_hears_of_it_when_it_is_ready_alive_and_ending_and_nothing_from_
         try:
             patient = Patient(server)
             with daemon(server, env=systemd.environment) as program:
-                eventually(lambda: systemd.count("READY=1") == 1, 20, lambda: program.said)
+                eventually(lambda: systemd.count("READY=1") == 1, 60, lambda: program.said)
                 _live(patient, patient.commit(), program)
                 assert systemd.count("READY=1") == 1 and systemd.count("WATCHDOG=1") > 1
                 relay.silent = True
                 server.container("web").remove(force=True)
-                eventually(lambda: systemd.silent_for > 11, 40, "a pass to hang")  # an idle one sleeps ten seconds
+                # An idle one sleeps ten seconds; a call of Docker that gets no answer ends after twenty.
+                eventually(lambda: relay.unanswered and systemd.silent_for > 11, 60, "a pass to hang")
                 fed = systemd.count("WATCHDOG=1")
                 relay.silent = False
-                eventually(lambda: systemd.count("WATCHDOG=1") > fed, 30, lambda: program.said)
-                program.says("did not list", 1)
+                eventually(lambda: systemd.count("WATCHDOG=1") > fed, 60, lambda: program.said)
+                program.says("did not list")
                 _live(patient, str(patient.version), program)
                 assert program.end() == 0
-                assert systemd.messages[-1] == "STOPPING=1" and systemd.count("STOPPING=1") == 1
+                eventually(lambda: systemd.messages[-1] == "STOPPING=1", 10, lambda: str(systemd.messages[-9:]))
+                assert systemd.count("STOPPING=1") == 1
                 assert systemd.count("READY=1") == 1
         finally:
             server.close()
@@ -265,14 +270,14 @@ def test_docker_gone_and_back_is_said_once_and_what_was_live_is_back(
                 eventually(lambda: set(server.ids()) == {*wanted, server.settings.host_name}, 60, lambda: program.said)  # noqa: B023
             for times in (1, 2):
                 engine.stop()
-                eventually(lambda: program.said.count("Docker does not answer") == times, 40, lambda: program.said)  # noqa: B023
+                eventually(lambda: program.said.count("Docker does not answer") == times, 60, lambda: program.said)  # noqa: B023
                 threading.Event().wait(8)  # the fault goes on: a message in a loop would show
                 assert program.said.count("Docker does not answer") == times, program.said
                 engine.start()
-                eventually(lambda: program.said.count("no longer held up") == times, 40, lambda: program.said)  # noqa: B023
+                eventually(lambda: program.said.count("no longer held up") == times, 90, lambda: program.said)  # noqa: B023
                 eventually(
                     lambda: {c.status for c in server.ours().values()} == {"running"} and len(server.ours()) == 3,
-                    40,
+                    90,
                     lambda: f"{server.ours()}\n{program.said}",
                 )
                 assert "web_secondary" in server.ours()
@@ -308,19 +313,19 @@ def test_a_git_remote_that_hangs_holds_up_no_healing_and_is_followed_again_when_
     """FAULTS 30."""
     with _over_http(scope, images, tmp_path, free_port) as (server, host):
         patient = Patient(server)
-        with daemon(server, {"poll_interval": "1s", "git_timeout": "15s"}) as program:
+        with daemon(server, {"poll_interval": "1s", "git_timeout": "30s"}) as program:
             _live(patient, patient.commit(), program)
             host.delay = 100.0
             asked = host.requests
-            eventually(lambda: host.requests > asked, 10, "a poll that hangs")
-            for _ in range(2):
+            eventually(lambda: host.requests > asked, 30, "a poll that hangs")
+            for _ in range(2):  # each in less time than a poll may take
                 server.container("web").remove(force=True)
-                eventually(lambda: server.container("web").status == "running", 10, lambda: program.said)
-                eventually(lambda: server.get(host="web.example").status == 200, 10, lambda: program.said)
+                eventually(lambda: server.container("web").status == "running", 25, lambda: program.said)
+                eventually(lambda: server.get(host="web.example").status == 200, 25, lambda: program.said)
             version = patient.commit()
-            program.says("within 15 s")
+            program.says("within 30 s")
             host.delay = 0.0
-            _live(patient, version, program, 60)
+            _live(patient, version, program)
             assert program.end() == 0
 
 
@@ -330,14 +335,15 @@ def test_idle_it_asks_little_and_writes_nothing(scope: Scope, images: Images, tm
         patient, steps = Patient(server, ("web", "api", "more")), server.directory / "steps"
         with daemon(server, {"poll_interval": "2s"}, {RECORD: str(steps)}) as program:
             _live(patient, patient.commit(), program)
-            eventually(lambda: time.time() - steps.stat().st_mtime > 3, 30, "the last step to be over")
+            _quiet(steps)
             recorded, asked, branches, ids = steps.read_text(), host.requests, server.remote.branches(), server.ids()
-            used = _cpu_seconds(program.pid)
+            used, began = _cpu_seconds(program.pid), time.monotonic()
             threading.Event().wait(10)  # the measurement
             requests, used = host.requests - asked, _cpu_seconds(program.pid) - used
+            took = time.monotonic() - began
             assert steps.read_text() == recorded
             assert server.remote.branches() == branches and server.ids() == ids
-            assert 3 <= requests <= 3 * 6, "four to six polls, each of one exchange"
+            assert 3 <= requests <= 3 * 6 * took / 10, "four to six polls, each of one exchange"
             assert used < 3, "seconds of processor time"
             status = Path(f"/proc/{program.pid}/status").read_text()
             memory = next(line.split(":")[1].strip() for line in status.splitlines() if line.startswith("VmRSS"))
@@ -347,15 +353,17 @@ def test_idle_it_asks_little_and_writes_nothing(scope: Scope, images: Images, tm
 def test_restarts_in_a_loop_change_nothing(server: Server) -> None:
     """FAULTS 3: what a supervisor that starts it again and again, and kills it each time, does to what runs."""
     patient = Patient(server)
-    with daemon(server) as program:
+    steps = server.directory / "steps"
+    with daemon(server, env={RECORD: str(steps)}) as program:
         _live(patient, patient.commit(), program)
+        _quiet(steps)
         assert program.end() == 0
     before, branches = server.ids(), server.remote.branches()
     for _ in range(6):
         with daemon(server) as program:
             program.kill()
     with Notified(server.directory / "notify.sock") as systemd, daemon(server, env=systemd.environment) as program:
-        eventually(lambda: systemd.count("WATCHDOG=1") > 1, 20, lambda: program.said)
+        eventually(lambda: systemd.count("WATCHDOG=1") > 1, 60, lambda: program.said)
         assert program.end() == 0
     assert server.ids() == before and server.remote.branches() == branches
 
@@ -418,14 +426,28 @@ def _over_http(scope: Scope, images: Images, tmp_path: Path, free_port: Callable
         host.close()
 
 
-def _live(patient: Patient, version: str, program: Program, seconds: float = 60.0) -> None:
+def _live(patient: Patient, version: str, program: Program, seconds: float = 120.0) -> None:
     """Waits until that version is live and everything before it is gone."""
     eventually(lambda: patient.is_converged(version), seconds, lambda: f"version {version}; it said:\n{program.said[-4000:]}")
 
 
 def _recorded(steps: Path, what: str, program: Program) -> None:
     """Waits until the program has recorded that it came to such a step."""
-    eventually(lambda: f" {what}\n" in steps.read_text(), 30, lambda: program.said)
+    eventually(lambda: f" {what}\n" in steps.read_text(), 60, lambda: program.said)
+
+
+def _quiet(steps: Path) -> None:
+    """Waits until the program has taken no step for a while: also what nobody waits for has been told."""
+    eventually(lambda: time.time() - steps.stat().st_mtime > 3, 60, "the last step to be over")
+
+
+def _used(server: Server, *arguments: str) -> tuple[float, int, str]:
+    """Runs the program to its end. Returns seconds of processor time, its exit code, and what it said."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    with Program(server, *arguments) as program:
+        code = program.wait()
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, code, program.said
 
 
 def _nginxes(server: Server) -> set[str]:

@@ -87,7 +87,7 @@ def test_everything_of_a_container_is_told(rig: Rig) -> None:
 def test_a_crash_shows_its_code_and_its_restarts(rig: Rig) -> None:
     """FAULTS 9."""
     rig.docker.start(rig.docker.create(rig.plan(env=(("EXIT_AT_START", "7"),), restart="on-failure")))
-    eventually(lambda: rig.seen().restarts >= 1)
+    eventually(lambda: rig.seen().restarts >= 1, 30)
     rig.docker.stop(rig.seen().id)
     assert rig.seen().exit_code == 7
 
@@ -166,7 +166,7 @@ def test_a_container_that_ignores_sigterm_is_killed_after_the_grace_with_137(rig
     container = rig.up(rig.plan(env=(("IGNORE_TERM", "1"),)))
     began = time.monotonic()
     assert rig.docker.stop(container.id, grace=1.0) == 137
-    assert 0.9 < time.monotonic() - began < 5
+    assert 0.9 < time.monotonic() - began < 9, "Docker's own grace is ten seconds"
     rig.docker.remove(container.id)
 
 
@@ -180,7 +180,7 @@ def test_a_container_killed_with_its_own_stop_signal_is_not_restarted(rig: Rig) 
     """Docker takes the stop signal for the wish to stop: an application told to drain stays down, whatever its restart policy."""
     container = rig.up(rig.plan(restart="always", stop_signal="SIGTERM"))
     rig.docker.kill(container.id, "SIGTERM")
-    eventually(lambda: rig.seen().status == "exited")
+    eventually(lambda: rig.seen().status == "exited", 30)
     stopped = rig.seen()
     assert (stopped.exit_code, stopped.restarts) == (0, 0)
 
@@ -188,7 +188,7 @@ def test_a_container_killed_with_its_own_stop_signal_is_not_restarted(rig: Rig) 
 def test_a_container_killed_with_another_signal_is_restarted(rig: Rig) -> None:
     container = rig.up(rig.plan(restart="always", stop_signal="SIGINT"))
     rig.docker.kill(container.id, "SIGTERM")
-    eventually(lambda: rig.seen().running and rig.seen().pid not in (0, container.pid))
+    eventually(lambda: rig.seen().running and rig.seen().pid not in (0, container.pid), 30)
     assert rig.seen().restarts == 1
 
 
@@ -197,12 +197,12 @@ def test_without_a_stop_signal_of_its_own_any_signal_through_docker_ends_the_res
     container = rig.up(rig.plan(restart="always"))
     rig.docker.kill(container.id, "SIGCONT")
     os.kill(container.pid, signal.SIGKILL)
-    eventually(lambda: rig.seen().status == "exited")
+    eventually(lambda: rig.seen().status == "exited", 30)
     other = rig.up(
         rig.plan(name=rig.instance.other.name, address=rig.address(11), labels=rig.labels(slot="secondary"), restart="always")
     )
     os.kill(other.pid, signal.SIGKILL)
-    eventually(lambda: rig.seen(other.name).running and rig.seen(other.name).restarts == 1)
+    eventually(lambda: rig.seen(other.name).running and rig.seen(other.name).restarts == 1, 30)
     assert rig.seen().status == "exited"
 
 
@@ -289,12 +289,10 @@ def test_everything_in_a_plan_reaches_the_container(rig: Rig, tmp_path: Path, fr
     assert rig.seen().drift == ()
 
 
-def test_a_port_of_a_foreign_process_is_named_and_seen(rig: Rig) -> None:
+def test_a_port_of_a_foreign_process_is_named_and_seen(rig: Rig, free_port: Callable[[], int]) -> None:
     """FAULTS 12: on this address only, and the container in the way is not touched."""
-    with socket.socket() as foreign:
-        foreign.bind(("127.0.0.1", 0))
-        foreign.listen()
-        port = foreign.getsockname()[1]
+    port = free_port()
+    with socket.create_server(("127.0.0.1", port)):
         assert port in rig.docker.ports_in_use("127.0.0.1") and port not in rig.docker.ports_in_use("127.0.0.77")
         identity = rig.docker.create(rig.plan(publish=(Publish(host_address="127.0.0.1", host_port=port, container_port=8080),)))
         with pytest.raises(Transient, match="its port or address is taken"):
@@ -333,7 +331,7 @@ def test_a_command_that_hangs_is_killed_in_its_time(rig: Rig) -> None:
     container = rig.up()
     began = time.monotonic()
     code, output = rig.docker.exec(container.name, ("sh", "-c", "echo started; exec sleep 4711"), 0.5)
-    assert code == 124 and "0.5 s" in output and time.monotonic() - began < 3
+    assert code == 124 and "0.5 s" in output and time.monotonic() - began < 30
     eventually(lambda: not any("4711" in row[-1] for row in rig.by_hand().top()["Processes"]))
     with pytest.raises(Transient, match="no command can be run"):
         rig.docker.exec("no_such_container", ("true",), 1)
@@ -344,7 +342,7 @@ def test_output_comes_bounded_and_harmless(rig: Rig) -> None:
     escapes = r"printf '\033]0;owned\007\033[31mred\033[0m\a\r\n'"
     script = f"for i in $(seq 1 500); do echo line $i; done; {escapes}; head -c 3000 /dev/zero | tr '\\0' x"
     container = rig.up(rig.plan(command=("sh", "-c", script)))
-    eventually(lambda: rig.seen().status == "exited")
+    eventually(lambda: rig.seen().status == "exited", 30)
     lines = rig.docker.logs(container.id, tail=5)
     assert lines[:-1] == ("line 498", "line 499", "line 500", "red")
     assert set(lines[-1]) == {"x"} and len(lines[-1]) < 1000
@@ -364,16 +362,16 @@ def test_a_daemon_that_hangs_costs_a_pass_only_the_limit_of_a_call(tmp_path: Pat
         began = time.monotonic()
         with pytest.raises(Transient, match="unix://"):
             Docker(f"unix://{tmp_path}/hangs.sock", "s", call_seconds=1).containers()
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - began < 15, "without a limit given it is twenty seconds"
 
 
 def test_a_call_that_hangs_later_ends_in_its_time(rig: Rig, tmp_path: Path) -> None:
     """FAULTS 10: the daemon answered before."""
     with Relay(tmp_path / "relay.sock") as relay:
-        through = Docker(relay.url, rig.scope.server, call_seconds=1)
+        through = Docker(relay.url, rig.scope.server, call_seconds=5)
         through.containers()
         relay.silent = True
-        with pytest.raises(Transient, match="did not list containers within 1 s"):
+        with pytest.raises(Transient, match="did not list containers within 5 s"):
             through.containers()
         relay.silent = False
         assert through.containers()[0] == ()
@@ -435,14 +433,14 @@ def test_events_name_our_containers_only_and_end_when_closed(rig: Rig) -> None:
     events: list[Event] = []
     listening = threading.Thread(target=lambda: events.extend(_each(rig.docker.events(), events)), daemon=True)
     listening.start()
-    eventually(lambda: events and events[0].kind == "connected")
+    eventually(lambda: events and events[0].kind == "connected", 30)
     rig.scope.run(rig.images.app, "foreign", labels=rig.labels(server="another").to_docker()).stop(timeout=0)
     rig.by_hand().update(mem_limit="77m", memswap_limit="154m")
-    eventually(lambda: any(event.action == "update" for event in events))
+    eventually(lambda: any(event.action == "update" for event in events), 30)
     assert {event.name for event in events if event.kind == "container"} == {rig.instance.name}
     assert rig.seen().drift == ("memory limit 0 -> 80740352",)
     rig.docker.close()
-    listening.join(5)
+    listening.join(30)
     assert not listening.is_alive()
 
 

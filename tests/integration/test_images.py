@@ -38,7 +38,7 @@ stream {
 
 
 def get(url: str, data: bytes | None = None) -> dict[str, object]:
-    with urllib.request.urlopen(urllib.request.Request(url, data=data), timeout=20) as response:
+    with urllib.request.urlopen(urllib.request.Request(url, data=data), timeout=40) as response:
         answer: dict[str, object] = json.load(response)
     return answer
 
@@ -57,9 +57,9 @@ def test_nginx_tests_and_reloads_a_configuration_with_every_feature_that_we_rend
         titles = {pid: Path(f"/proc/{pid}/cmdline").read_text() for pid in children}
         return {pid for pid, title in titles.items() if "worker process" in title and "shutting down" not in title}
 
-    before = eventually(workers, 10, "workers")
+    before = eventually(workers, 30, "workers")
     assert container.exec_run(["nginx", "-s", "reload"]).exit_code == 0
-    eventually(lambda: workers() and not workers() & before, 10, "new workers in place of the old ones")
+    eventually(lambda: workers() and not workers() & before, 30, "new workers in place of the old ones")
 
 
 def test_application_finishes_what_is_in_flight_and_tells_websockets_to_reconnect(
@@ -68,7 +68,7 @@ def test_application_finishes_what_is_in_flight_and_tells_websockets_to_reconnec
     port = free_port()
     container = scope.run(images.app, env={"VERSION": "7"}, ports={"8080/tcp": ("127.0.0.1", port)})
     url = f"http://127.0.0.1:{port}"
-    eventually(lambda: get(f"{url}/up")["up"], 15, "the application is up")
+    eventually(lambda: get(f"{url}/up")["up"], 60, "the application is up")
     assert get(url)["version"] == "7"
     assert get(url, b"x" * 100_000)["length"] == 100_000
 
@@ -78,20 +78,22 @@ def test_application_finishes_what_is_in_flight_and_tells_websockets_to_reconnec
         b"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Version: 13\r\n\r\n"
     )
     assert client.recv(4096).startswith(b"HTTP/1.1 101 ")
+    container.reload()
+    process = container.attrs["State"]["Pid"]
     slow: list[dict[str, object]] = []
-    request = threading.Thread(target=lambda: slow.append(get(f"{url}/slow?s=1.5")))
+    request = threading.Thread(target=lambda: slow.append(get(f"{url}/slow?s=8")))
     request.start()
-    eventually(lambda: established(said(container.exec_run(["cat", "/proc/net/tcp"]))) >= 2, 5, "both connections are open")
+    eventually(lambda: established(Path(f"/proc/{process}/net/tcp").read_text()) >= 2, 30, "both connections to be open")
 
-    stop = threading.Thread(target=lambda: container.stop(timeout=20))
+    stop = threading.Thread(target=lambda: container.stop(timeout=30))
     stop.start()
     close_frame = client.recv(4096)
     assert close_frame[0] == 0x88
     assert struct.unpack("!H", close_frame[2:4]) == (1012,)
     client.close()
-    request.join(20)
+    request.join(40)
     stop.join(30)
-    assert slow[0]["slept"] == 1.5
+    assert slow[0]["slept"] == 8
     assert container.wait(timeout=20)["StatusCode"] == 0
 
 
@@ -115,18 +117,18 @@ def test_postgres_keeps_its_data_in_a_volume_and_wants_the_password(scope: Scope
         result = container.exec_run(command, environment={"PGPASSWORD": password})
         return int(result.exit_code or 0), said(result).strip()
 
-    eventually(lambda: query("correct", "select 1") == (0, "1"), 30, lambda: container.logs(tail=5).decode())
+    eventually(lambda: query("correct", "select 1") == (0, "1"), 120, lambda: container.logs(tail=5).decode())
     assert query("wrong", "select 1")[0] != 0
     container.reload()
     assert [mount["Destination"] for mount in container.attrs["Mounts"]] == ["/var/lib/postgresql/data"]
     assert query("correct", "create table kept (n int)")[0] == 0
     container.restart()
-    eventually(lambda: query("correct", "select count(*) from kept") == (0, "0"), 30, "the table is still there")
+    eventually(lambda: query("correct", "select count(*) from kept") == (0, "0"), 120, "the table is still there")
 
 
 def test_redis_answers_other_containers(scope: Scope, images: Images) -> None:
     network = scope.network()
     scope.run(images.redis, "redis", network=network.name)
-    client = scope.run(images.redis, "client", network=network.name, command=["sleep", "60"])
+    client = scope.run(images.redis, "client", network=network.name, command=["sleep", "600"])
     ping = ["redis-cli", "-h", f"{scope.name}_redis", "ping"]
-    eventually(lambda: said(client.exec_run(ping)).strip() == "PONG", 15, "redis answers PONG")
+    eventually(lambda: said(client.exec_run(ping)).strip() == "PONG", 60, "redis answers PONG")

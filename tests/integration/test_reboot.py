@@ -20,11 +20,18 @@ from tests.integration.server import QUICK, Server
 from tests.remote import Remote
 from tests.waiting import eventually
 
-pytestmark = [pytest.mark.docker, pytest.mark.slow]
+pytestmark = [pytest.mark.docker, pytest.mark.slow, pytest.mark.timeout(600)]  # each wait has its own deadline
 
 NEVER_READY = {**QUICK, "start_period": "1h"}
 DATA = {"volumes": {"data": "/data"}, "needs": {}}
-HOLD = "import socket, sys, time; held = socket.create_connection((sys.argv[1], 8080)); print('held', flush=True); time.sleep(600)"
+HOLD = r"""
+import socket, sys, time
+held = socket.create_connection((sys.argv[1], 8080))
+print("held", flush=True)
+while held.send(b"GET /up HTTP/1.1\r\nHost: web\r\n\r\n") and held.recv(4096):
+    time.sleep(5)
+"""
+"""It speaks now and then: the application closes what has been silent for 75 seconds."""
 
 
 def test_what_was_live_comes_back_first_and_what_was_draining_does_not(
@@ -41,16 +48,16 @@ def test_what_was_live_comes_back_first_and_what_was_draining_does_not(
         with started(server, engine, "before") as program:
             server.commit({"web": server.app("1", **web), "api": server.app("1"), "db": server.app("1", **DATA)}, "first")
             services = ("web", "api", "db")
-            eventually(lambda: all(role(server, name, "primary") == "live" for name in services), 60, lambda: program.said)
-            eventually(lambda: {"web", "api", "db", server.settings.host_name} <= running(server), 60, lambda: program.said)
+            eventually(lambda: all(role(server, name, "primary") == "live" for name in services), 120, lambda: program.said)
+            eventually(lambda: {"web", "api", "db", server.settings.host_name} <= running(server), 120, lambda: program.said)
             client = hold(engine, address(server, "web"))
             hangs = {"health": NEVER_READY, "env": {"HANG_HEALTH": "1"}}
             second = {"web": server.app("2", **web), "api": server.app("2", **hangs), "db": server.app("2", **DATA, **hangs)}
             server.commit(second, "second")
-            eventually(lambda: version(server, "db") == "2", 60, lambda: program.said)
-            eventually(lambda: role(server, "web", "primary") == "draining", 60, lambda: program.said)
-            eventually(lambda: role(server, "api", "secondary") == "staged", 60, lambda: program.said)
-            eventually(lambda: {"web", "web_secondary", "api", "api_secondary"} <= running(server), 60, lambda: program.said)
+            eventually(lambda: version(server, "db") == "2", 120, lambda: program.said)
+            eventually(lambda: role(server, "web", "primary") == "draining", 120, lambda: program.said)
+            eventually(lambda: role(server, "api", "secondary") == "staged", 120, lambda: program.said)
+            eventually(lambda: {"web", "web_secondary", "api", "api_secondary"} <= running(server), 120, lambda: program.said)
             program.kill()
         engine.stop()
         engine.start()
@@ -67,12 +74,12 @@ def test_what_was_live_comes_back_first_and_what_was_draining_does_not(
                 "api_secondary_sidecar",
                 "db",
             }
-            eventually(lambda: running(server) == {*expected, server.settings.host_name}, 60, lambda: program.said)
-            eventually(lambda: set(server.ids()) == running(server), 60, lambda: program.said)
+            eventually(lambda: running(server) == {*expected, server.settings.host_name}, 120, lambda: program.said)
+            eventually(lambda: set(server.ids()) == running(server), 120, lambda: program.said)
             assert version(server, "db") == "2", "nothing else serves its data: it is started again, behind its health gate"
             server.commit({"web": server.app("2", **web), "api": server.app("3"), "db": server.app("3", **DATA)}, "third")
-            eventually(lambda: version(server, "db") == "3" and role(server, "db", "primary") == "live", 90, lambda: program.said)
-            eventually(lambda: server.slot("api") == "secondary" and "api" not in running(server), 90, lambda: program.said)
+            eventually(lambda: version(server, "db") == "3" and role(server, "db", "primary") == "live", 150, lambda: program.said)
+            eventually(lambda: server.slot("api") == "secondary" and "api" not in running(server), 150, lambda: program.said)
             assert program.end() == 0
         starts = [line.split()[-1] for line in steps(server, "after") if line.startswith("before") and line.split()[2] == "start"]
         names = [name.removeprefix(f"{server.project}_prod_") for name in starts]

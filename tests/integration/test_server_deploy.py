@@ -102,19 +102,19 @@ def test_a_missing_image_keeps_the_old_one_and_is_taken_when_it_appears(server: 
     """FAULTS 11."""
     server.deploy({"web": server.app("1", public=PUBLIC)}, "good")
     before = server.ids()
-    tag = f"reconciler-test/{server.name}:1"
+    tag = f"127.0.0.1:1/{server.name}:1"  # where no registry is, which is told at once and always in the same words
 
     server.commit({"web": server.app("2", public=PUBLIC, image=tag)}, "an image that is not there yet")
-    server.run_until(lambda: tag in server.conditions(), 30, "a status that names the image")
+    server.run_until(lambda: tag in server.conditions(), 60, "a status that names the image")
     commits = len(server.remote.log(f"status/{server.name}"))
     images = server.wired.docker.calls["pull"]
-    server.run_until(lambda: server.wired.docker.calls["pull"] > images, 30, "a second attempt")
+    server.run_until(lambda: server.wired.docker.calls["pull"] > images, 120, "a second attempt")
     assert server.ids() == before and server.get().json["version"] == "1"
 
     client = server.scope.client
     client.images.get(server.images.app).tag(tag)
     try:
-        server.run_until(lambda: server.get().json["version"] == "2", 60, "the image to be taken")
+        server.run_until(lambda: server.get().json["version"] == "2", 120, "the image to be taken")
         server.settle()
     finally:
         client.images.remove(tag, force=True)
@@ -136,14 +136,14 @@ def test_a_stranger_on_the_edge_port_is_told_and_holds_up_nothing_else(server: S
     """FAULTS 12."""
     with listening(server.edge_port):
         server.commit({"web": server.app("1", public=PUBLIC), "api": server.app("1")}, "first")
-        server.run_until(lambda: str(server.edge_port) in server.conditions(), 30, "a condition that names the port")
+        server.run_until(lambda: str(server.edge_port) in server.conditions(), 60, "a condition that names the port")
         told = server.conditions()
         assert server.settings.edge_name in told and "in use" in told
-        server.run_until(lambda: server.get(port=server.port("api")).json["version"] == "1", 30, "api on the host's loopback")
+        server.run_until(lambda: server.get(port=server.port("api")).json["version"] == "1", 60, "api on the host's loopback")
         server.commit({"web": server.app("1", public=PUBLIC), "api": server.app("2")}, "an update meanwhile")
-        server.run_until(lambda: server.get(port=server.port("api")).json["version"] == "2", 30, "the update of api")
+        server.run_until(lambda: server.get(port=server.port("api")).json["version"] == "2", 60, "the update of api")
         server.settle()
-    server.run_until(lambda: server.get().status == 200, 90, "the edge to come up")
+    server.run_until(lambda: server.get().status == 200, 150, "the edge to come up")  # tried again every minute
     server.settle()
     assert str(server.edge_port) not in server.conditions()
 
@@ -155,7 +155,7 @@ def test_a_stranger_on_an_internal_port_of_the_host_costs_that_listener_alone(se
         assert server.get().json["version"] == "1"
         assert server.get(port=server.port("api")).json["version"] == "1"
         assert str(server.port("web")) in server.conditions()
-    server.run_until(lambda: server.get(port=server.port("web")).json["version"] == "1", 90, "the listener to come up")
+    server.run_until(lambda: server.get(port=server.port("web")).json["version"] == "1", 150, "the listener to come up")
 
 
 def test_a_removed_service_is_pruned_and_its_volume_kept(server: Server) -> None:
@@ -211,7 +211,7 @@ def test_an_invalid_file_keeps_the_last_valid_revision_even_for_a_program_starte
         assert server.ids() == before, f"empty state directory: {forget}"
         assert f"{file}:" in server.conditions()
     server.container("web").remove(force=True)
-    server.run_until(lambda: server.get().status == 200 and "web" in server.ids(), 30, "web to be healed while its file is invalid")
+    server.run_until(lambda: server.get().status == 200 and "web" in server.ids(), 90, "web to be healed while its file is invalid")
     server.deploy({"web": server.app("2", public=PUBLIC), "api": server.app("1")}, "mended")
     assert server.get().json["version"] == "2" and server.ids()["api"] == before["api"]
 

@@ -79,7 +79,7 @@ def test_an_application_that_is_gone_comes_back_in_its_slot(server: Server) -> N
         others, generation = _bystanders(server, "web"), server.cluster().generation
         sidecar = server.container("web_sidecar").id
         harm(server)
-        server.run_until(lambda: everything_serves(server), 30, f"web to be back after it was {what}")
+        server.run_until(lambda: everything_serves(server), 90, f"web to be back after it was {what}")
         assert _bystanders(server, "web") == others, what
         assert server.container("web_sidecar").id == sidecar, what
         assert (server.slot("web"), server.cluster().generation) == ("primary", generation), what
@@ -92,7 +92,7 @@ def test_a_dead_sidecar_takes_its_pair_and_the_pair_comes_back(server: Server) -
         harm(server)
         server.run_until(
             lambda before=before: server.container("web").id != before and everything_serves(server),  # type: ignore[misc]
-            40,
+            90,
             f"the pair to be back after: {what}",
         )
         server.settle()
@@ -105,22 +105,27 @@ def test_the_edge_and_the_host_listener_come_back(server: Server) -> None:
     pairs = {name: found for name, found in server.ids().items() if "nginx" not in name}
     for what, harm in NGINXES.items():
         harm(server)
-        server.run_until(lambda: everything_serves(server), 40, f"everything to serve after: {what}")
+        server.run_until(lambda: everything_serves(server), 90, f"everything to serve after: {what}")
         server.settle()
         assert {name: found for name, found in server.ids().items() if "nginx" not in name} == pairs, what
 
 
 def test_what_was_changed_by_hand_is_changed_back_in_place(server: Server) -> None:
+    def limit() -> int:
+        return int(server.container("web").attrs["HostConfig"]["Memory"])
+
     two(server)
     with server.watching():
         before = {name: container.id for name, container in server.ours().items()}
         for what, harm in IN_PLACE.items():
             harm(server)
-            server.run_until(lambda: everything_serves(server), 30, f"everything to serve after: {what}")
+            # Some of it disturbs nobody, and is known from an event alone, which may come late.
+            server.run_until(
+                lambda: limit() == 100 * 1024 * 1024 and everything_serves(server), 90, f"everything as it was after: {what}"
+            )
             server.settle()
             assert {name: container.id for name, container in server.ours().items()} == before, what
-            limit = server.container("web").attrs["HostConfig"]["Memory"]
-            assert limit == 100 * 1024 * 1024, what
+            assert limit() == 100 * 1024 * 1024, what
             assert everything_serves(server), what
 
 
@@ -143,12 +148,14 @@ def test_a_service_whose_name_a_stranger_has_says_so_and_holds_up_no_other(serve
     """FAULTS 14."""
     stranger = server.scope.run(server.images.app, "prod_web")
     server.commit({"web": server.app("1"), "api": server.app("1")}, "first")
-    server.run_until(lambda: server.get(port=server.port("api")).json["version"] == "1", 30, "api to be live")
-    server.run_until(lambda: "not ours" in server.remote.show(f"status/{server.name}", "report.yaml"), 30, "the report to say so")
+    server.run_until(lambda: server.get(port=server.port("api")).json["version"] == "1", 90, "api to be live")
+    server.run_until(lambda: "not ours" in server.remote.show(f"status/{server.name}", "report.yaml"), 90, "the report to say so")
     stranger.reload()
     assert stranger.status == "running"
     stranger.remove(force=True)
-    server.run_until(lambda: server.get(port=server.port("web")).json["version"] == "1", 60, "web to be live")
+    server.run_until(
+        lambda: server.get(port=server.port("web")).json["version"] == "1", 150, "web to be live"
+    )  # tried again every minute
 
 
 def test_after_a_reboot_the_live_slots_come_first_and_a_drained_one_is_not_resurrected(server: Server) -> None:

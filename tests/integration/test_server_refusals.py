@@ -108,15 +108,15 @@ def test_a_replica_that_hangs_is_passed_over_and_used_again(server: Server) -> N
     edge = server.settings.state_dir / "nginx" / server.settings.edge_name / "nginx.conf"
     whole = edge.read_text()
     with frozen(main_process(server, "web_r2")):
-        server.run_until(lambda: edge.read_text() != whole, 40, "the edge to pass it over")
+        server.run_until(lambda: edge.read_text() != whole, 90, "the edge to pass it over")
         served = [server.get(timeout=5).json["hostname"] for _ in range(20)]
         assert set(served) == {server.container("web").attrs["Config"]["Hostname"]}
         server.run_until(lambda: "BackendMasked" in server.conditions(), 60, "the report to tell it")
         assert server.cluster().generation == generation
         serving = server.report().serving
         assert serving is not None and (serving.generation, serving.without) == (generation, ())
-    server.run_until(lambda: edge.read_text() == whole, 40, "the edge to use it again")
-    server.run_until(lambda: "BackendMasked" not in server.conditions(), 30, "the report to tell it no more")
+    server.run_until(lambda: edge.read_text() == whole, 90, "the edge to use it again")
+    server.run_until(lambda: "BackendMasked" not in server.conditions(), 90, "the report to tell it no more")
     assert {server.get().json["hostname"] for _ in range(12)} == hostnames
     assert server.ids() == before and server.cluster().generation == generation
 
@@ -127,9 +127,9 @@ def test_a_replica_that_dies_is_one_backend_less_and_no_outage(server: Server) -
     answered: list[str] = []
     with clients(server, answered):
         server.container("web_r2").remove(force=True)
-        server.run_until(lambda: server.container("web_r2").id != before, 30, "the replica to be back")
+        server.run_until(lambda: server.container("web_r2").id != before, 90, "the replica to be back")
         hostname = server.container("web_r2").attrs["Config"]["Hostname"]
-        server.run_until(lambda: server.get().json["hostname"] == hostname, 30, "the replica to answer")
+        server.run_until(lambda: server.get().json["hostname"] == hostname, 90, "the replica to answer")
         server.run_until(lambda: len(answered) > 5, 30, "the clients to have asked a few times")
     assert set(answered) == {"200"}
 
@@ -138,7 +138,7 @@ def test_an_application_that_is_removed_by_hand_is_put_back_into_its_sidecar(ser
     server.deploy({"web": server.app("1", public=PUBLIC), "fine": server.app("1", needs={})}, "web")
     before = server.ids()
     server.container("web").remove(force=True)
-    server.run_until(lambda: server.get().status == 200, 30, "web to answer again")
+    server.run_until(lambda: server.get().status == 200, 90, "web to answer again")
     assert server.ids()["web_sidecar"] == before["web_sidecar"] and server.ids()["web"] != before["web"]
     assert server.inside("web", f"http://localhost:{server.port('fine')}/")["version"] == "1"
 

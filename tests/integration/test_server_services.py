@@ -80,16 +80,21 @@ def read(server: Server, name: str) -> str:
 
 
 @contextmanager
-def most_at_once(server: Server, name: str) -> Iterator[list[int]]:
-    """How many containers with the volume ran at the most, by Docker's own events."""
-    found, running, most = threading.Event(), {c.id for c in server.ours().values() if _has(c.attrs, name)}, [0]
+def most_at_once(server: Server, service: str) -> Iterator[list[int]]:
+    """How many containers of the service ran at the most, by Docker's own events."""
+    key = str(server.key(service))
+    found, running, most = (
+        threading.Event(),
+        {c.id for c in server.ours().values() if c.labels.get("reconciler.service") == key},
+        [0],
+    )
     most[0] = len(running)
     client = server.scope.client
     events = client.events(decode=True, filters={"type": "container", "label": f"reconciler.server={server.name}"})
 
     def follow() -> None:
         for event in events:
-            if event["Action"] == "start" and _has(client.api.inspect_container(event["id"]), name):
+            if event["Action"] == "start" and event["Actor"]["Attributes"].get("reconciler.service") == key:
                 running.add(event["id"])
                 most[0] = max(most[0], len(running))
             if event["Action"] == "die":
@@ -100,34 +105,33 @@ def most_at_once(server: Server, name: str) -> Iterator[list[int]]:
     thread.start()
     yield most
     events.close()
-    assert found.wait(10)
-
-
-def _has(attributes: dict[str, object], volume: str) -> bool:
-    mounts = attributes["Mounts"]
-    assert isinstance(mounts, list)
-    return any(mount.get("Name") == volume for mount in mounts)
+    assert found.wait(30)
 
 
 def test_a_stateful_service_is_recreated_and_keeps_its_data(server: Server) -> None:
     """Never two containers on its volume; a failed update stalls, as the data may have been changed; a commit mends it."""
     server.deploy({"db": stateful(server, "1")}, "one")
     write(server, "db", "precious")
-    with most_at_once(server, f"{server.project}_prod_data") as most:
+    assert set(_mounted(server, "db")) == {f"{server.project}_prod_data"}
+    with most_at_once(server, "db") as most:
         server.deploy({"db": stateful(server, "2")}, "two")
         assert server.slot("db") == "primary" and server.get().json["version"] == "2"
         assert read(server, "db") == "precious"
 
         server.commit({"db": stateful(server, "3", env={"FAIL_HEALTH": "1"}, health=FAILING)}, "bad")
-        server.run_until(lambda: "Stalled" in server.conditions(), 40, "the status to say that it is stalled")
+        server.run_until(lambda: "Stalled" in server.conditions(), 90, "the status to say that it is stalled")
         assert "rollback" in server.conditions()
 
         server.commit({"db": stateful(server, "4")}, "mended")
-        server.run_until(lambda: server.get().json["version"] == "4", 60, "the mended version to be live")
+        server.run_until(lambda: server.get().json["version"] == "4", 120, "the mended version to be live")
         server.settle()
         assert read(server, "db") == "precious"
-    assert most == [1]
+    assert most == [1] and set(_mounted(server, "db")) == {f"{server.project}_prod_data"}
     assert server.slot("db") == "primary" and "db_secondary" not in server.ids()
+
+
+def _mounted(server: Server, name: str) -> list[str]:
+    return [mount["Name"] for mount in server.container(name).attrs["Mounts"] if mount["Type"] == "volume"]
 
 
 def test_a_failed_update_of_a_stateful_service_goes_back_if_that_is_asked_for(server: Server) -> None:
@@ -145,9 +149,9 @@ def test_a_missing_image_of_a_stateful_service_never_stops_the_old_one(server: S
     """FAULTS 11: `ready` means that the image is there."""
     server.deploy({"db": stateful(server, "1")}, "one")
     before = server.ids()
-    tag = f"reconciler-test/{server.name}:1"
+    tag = f"127.0.0.1:1/{server.name}:1"  # where no registry is, which is told at once
     server.commit({"db": {**stateful(server, "2"), "image": tag}}, "an image that is not there")
-    server.run_until(lambda: tag in server.conditions(), 30, "a status that names the image")
+    server.run_until(lambda: tag in server.conditions(), 60, "a status that names the image")
     assert server.ids() == before and server.get().json["version"] == "1"
 
 
@@ -163,8 +167,8 @@ def test_an_image_with_a_volume_that_nobody_named_stalls_with_advice(server: Ser
         volumes = {volume.name for volume in client.volumes.list()}
         service = {**server.app("1", needs={}), "image": tag}
         server.commit({"store": service, "web": server.app("1", public=PUBLIC)}, "first")
-        server.run_until(lambda: "/data" in server.conditions() and "stateless" in server.conditions(), 40, "advice in the status")
-        server.run_until(lambda: server.get().json["version"] == "1", 30, "web to be live")
+        server.run_until(lambda: "/data" in server.conditions() and "stateless" in server.conditions(), 90, "advice in the status")
+        server.run_until(lambda: server.get().json["version"] == "1", 90, "web to be live")
         assert "store" not in server.ids()
 
         server.deploy({"store": {**service, "stateless": True}, "web": server.app("1", public=PUBLIC)}, "it may go")
@@ -218,7 +222,7 @@ def test_a_changed_secret_refreshes_the_services_that_use_it_and_no_others(serve
     server.deploy(services, "three")
     before, revision = server.ids(), server.cluster().config
     server.write_secret("token", "second-value")
-    server.run_until(lambda: server.slot("web") == "secondary", 40, "web to be refreshed")
+    server.run_until(lambda: server.slot("web") == "secondary", 90, "web to be refreshed")
     server.settle()
     after = server.ids()
     assert {name for name in after if name not in before} == {"web_secondary", "web_secondary_sidecar"}
@@ -235,11 +239,11 @@ def test_a_changed_secret_refreshes_the_services_that_use_it_and_no_others(serve
 
 def test_a_missing_secret_is_named_and_waited_for(server: Server) -> None:
     server.commit({"web": server.app("1", secrets=["token"], public=PUBLIC), "api": server.app("1")}, "first")
-    server.run_until(lambda: "token" in server.conditions(), 30, "a status that names the secret")
-    server.run_until(lambda: server.get(port=server.port("api")).json["version"] == "1", 30, "api to be live")
+    server.run_until(lambda: "token" in server.conditions(), 60, "a status that names the secret")
+    server.run_until(lambda: server.get(port=server.port("api")).json["version"] == "1", 90, "api to be live")
     assert "web" not in server.ids()
     server.write_secret("token", "value")
-    server.run_until(lambda: server.get().json["version"] == "1", 30, "web to be live")
+    server.run_until(lambda: server.get().json["version"] == "1", 90, "web to be live")
 
 
 def test_no_secret_reaches_the_status_the_log_or_a_process_list(server: Server) -> None:

@@ -31,18 +31,18 @@ def test_a_deploy_completes_while_its_remote_is_away_and_is_told_when_it_is_back
     """FAULTS 29: the commit had been fetched; the remote goes away before the gate has passed."""
     server.deploy({"web": server.app("1", public=PUBLIC)}, "one")
     server.commit({"web": server.app("2", public=PUBLIC, env={"START_DELAY": "2"})}, "two")
-    server.run_until(lambda: "web_secondary" in server.ours(), 30, "the new one to be started")
+    server.run_until(lambda: "web_secondary" in server.ours(), 90, "the new one to be started")
     elsewhere = away(server.remote)
     try:
-        server.run_until(lambda: server.get().json["version"] == "2", 40, "version 2, with the remote away")
-        server.run_until(lambda: "web" not in server.ours(), 40, "the old one to be drained, with the remote away")
+        server.run_until(lambda: server.get().json["version"] == "2", 90, "version 2, with the remote away")
+        server.run_until(lambda: "web" not in server.ours(), 90, "the old one to be drained, with the remote away")
         ids = {"web_secondary", "web_secondary_sidecar", server.settings.edge_name, server.settings.host_name}
         server.container("web_secondary").kill()
-        server.run_until(lambda: server.get().json["version"] == "2", 30, "healing, with the remote away")
-        server.run_until(lambda: set(server.ids()) == ids, 30, "nothing but the new one to be there")
+        server.run_until(lambda: server.get().json["version"] == "2", 90, "healing, with the remote away")
+        server.run_until(lambda: set(server.ids()) == ids, 90, "nothing but the new one to be there")
     finally:
         elsewhere.rename(server.remote.path)
-    server.run_until(lambda: server.slot("web") == "secondary", 60, "the decision to be pushed")
+    server.run_until(lambda: server.slot("web") == "secondary", 150, "the decision to be pushed")
     server.settle()
     assert "Reconciled" in server.conditions()
     serving = server.report().serving
@@ -61,10 +61,10 @@ def test_a_status_remote_of_its_own_that_is_away_holds_up_no_deploy(server: Serv
     elsewhere = away(status)
     try:
         server.commit({"web": server.app("2", public=PUBLIC)}, "two")
-        server.run_until(lambda: server.get().json["version"] == "2", 60, "version 2, with the status remote away")
+        server.run_until(lambda: server.get().json["version"] == "2", 120, "version 2, with the status remote away")
     finally:
         elsewhere.rename(status.path)
-    server.run_until(lambda: "secondary" in status.show("status/cluster", "cluster.yaml"), 90, "the decision to be pushed")
+    server.run_until(lambda: "secondary" in status.show("status/cluster", "cluster.yaml"), 150, "the decision to be pushed")
 
 
 def test_a_start_without_the_remote_restores_what_is_live(server: Server) -> None:
