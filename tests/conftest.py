@@ -18,6 +18,12 @@ from tests.remote import Remote
 from tests.waiting import eventually as _eventually
 
 WITHOUT_DOCKER = "--without-docker"
+TERMINAL = (
+    *("COLUMNS", "LINES", "TERMINAL_WIDTH", "FORCE_COLOR", "CLICOLOR_FORCE", "PY_COLORS", "TTY_COMPATIBLE", "TTY_INTERACTIVE"),
+    "GITHUB_ACTIONS",  # a terminal, to Typer
+    "PYTEST_ADDOPTS",  # meant for this run, not for those that tests start
+)
+"""Variables by which a program writes colours, or to a width, though nobody looks."""
 # A machine that is busy elsewhere for two seconds is no failure of a pure function, and every run tries the same examples: one that
 # fails is found by who looks for it (pytest --hypothesis-profile=hunt), and not by who has changed something else.
 settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True)
@@ -30,10 +36,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    if "PYTEST_XDIST_WORKER" in os.environ:
-        # A worker believes that it has a terminal of 80 columns, and what it starts would believe that too.
-        for name in ("COLUMNS", "LINES"):
-            os.environ.pop(name, None)
+    # What the tests start has no terminal, whatever this machine says; a worker believes in one of 80 columns.
+    for name in TERMINAL:
+        os.environ.pop(name, None)
 
 
 def pytest_report_header(config: pytest.Config) -> str | None:

@@ -9,6 +9,7 @@ import os
 import shutil
 import socket
 import subprocess
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -324,7 +325,7 @@ class RealBed(Bed):
     def _end(self) -> None:
         if (process := self._program.process) is not None:
             process.terminate()
-            process.wait(10)
+            process.wait(60)
 
     def port(self) -> int:
         return self._free_port()
@@ -366,7 +367,7 @@ class RealBed(Bed):
         def answers() -> bool:
             return process.poll() is not None or self.state().loaded is not None
 
-        eventually(answers, 15, lambda: f"nginx answers: {self._program.logs(NAME, 5)}")
+        eventually(answers, 60, lambda: f"nginx answers: {self._program.logs(NAME, 5)}")
         if process.poll() is not None:
             raise Refused("\n".join(line for line in self._program.logs(NAME, 50) if "[emerg]" in line))
 
@@ -399,7 +400,11 @@ class RealBed(Bed):
         before = {name: backend.connections for name, backend in self._backends.items()}
         client = self._connect(port)
         if port:  # the mesh connects at once, and so decides
-            eventually(lambda: any(b.connections > before[name] for name, b in self._backends.items()), 5, "a backend is connected")
+            eventually(
+                lambda: any(b.connections > before[name] for name, b in self._backends.items()), 30, "a backend is connected"
+            )
+        # One that still waits for a worker would be taken by a worker of the next configuration.
+        eventually(lambda: _accepted(client), 30, "a worker has taken the connection")
         return _RealHeld(self, client)
 
     def websocket(self, target: str = "/", host: str = "shop.example") -> Held:
@@ -414,19 +419,30 @@ class RealBed(Bed):
         return _RealHeld(self, client, name)
 
     def wait(self, condition: Callable[[], bool], seconds: float, what: str) -> None:
-        eventually(condition, seconds + 5, what)
+        eventually(condition, seconds + 30, what)
 
     def _pid(self) -> int:
         assert self._program.process is not None
         return self._program.process.pid
 
     def _connect(self, port: int) -> socket.socket:
-        return socket.create_connection(("127.0.0.1", port or self.config.http_ports[0]), 15)
+        return socket.create_connection(("127.0.0.1", port or self.config.http_ports[0]), 60)
 
     def _own_places(self, text: str) -> str:
         """In a container /tmp is nginx's own."""
         assert MOUNT not in text
         return text.replace(" /tmp/", f" {self.directory}/").replace("/dev/stdout", f"{self.directory}/access")
+
+
+def _accepted(client: socket.socket) -> bool:
+    """Whether the other end belongs to a process: until then the kernel lists it without an inode."""
+    wanted = [_as_listed(end) for end in (client.getpeername(), client.getsockname())]
+    rows = (line.split() for line in Path("/proc/self/net/tcp").read_text().splitlines()[1:])
+    return any(row[1:3] == wanted and row[9] != "0" for row in rows)
+
+
+def _as_listed(end: tuple[str, int]) -> str:
+    return f"{int.from_bytes(socket.inet_aton(end[0]), sys.byteorder):08X}:{end[1]:04X}"
 
 
 def _request(target: str, host: str, more: str = "Connection: close\r\n") -> bytes:
