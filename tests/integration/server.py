@@ -24,7 +24,8 @@ import yaml
 from docker.models.containers import Container as ByHand
 
 from reconciler.engine.loop import Settled, Wake, until_settled
-from reconciler.engine.polling import POLL_JOB
+from reconciler.engine.polling import POLL_JOB, RECALL_JOB
+from reconciler.engine.publishing import PUSH_JOB
 from reconciler.engine.settings import Settings, StatusSettings
 from reconciler.engine.wiring import Wired, wire
 from reconciler.engine.world import Outcome
@@ -144,7 +145,11 @@ class Server:
             self.step()  # one that is under way may have begun before the commit that is waited for
             self.wake.wait(0.1)
         settled = until_settled(self.wired.cycle, self.wired.jobs, self.wake, timeout=timeout, progress=lambda outcome: None)
-        assert not settled.timed_out, f"not settled in {timeout:g} s: {settled.outcome}\n" + self.story()
+        cycle, jobs = self.wired.cycle, [name for name in (POLL_JOB, RECALL_JOB, PUSH_JOB) if self.wired.jobs.running(name)]
+        assert not settled.timed_out, (
+            f"not settled in {timeout:g} s: {settled.outcome}; under way {jobs or self.wired.jobs.busy()}, to push "
+            f"{cycle.publisher.pending} ({cycle.publisher.error}), its turn {cycle.deciding}\n" + self.story()
+        )
         return settled
 
     def run_until(self, condition: Callable[[], object], timeout: float = 60.0, what: str = "the condition") -> None:
