@@ -52,9 +52,9 @@ static: setup
 	[ -z "$$failed" ]
 
 .PHONY: check
-check: static ## lint, types, layers and the unit tests: seconds, no Docker
+check: static ## lint, types, layers and the unit tests: under two minutes, no Docker
 	@tools/machine programs
-	$(PYTEST) --quiet --without-docker -m "not slow" $(UNIT) $(ARGS)
+	$(PYTEST) -n $(WORKERS) --quiet --without-docker -m "not slow" $(UNIT) $(ARGS)
 
 .PHONY: format
 format: setup ## format the code
