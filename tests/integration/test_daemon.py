@@ -173,6 +173,24 @@ def test_what_applications_write_beside_their_secrets_does_not_wake_it(server: S
         eventually(lambda: server.get(host="web.example").json["version"] == "2", 30, lambda: program.said)
 
 
+def test_while_others_are_waited_for_and_the_remote_is_away_it_does_not_spin(
+    scope: Scope, images: Images, tmp_path: Path, free_port: Callable[[], int]
+) -> None:
+    """It would ask each two seconds then; what is due waits for the back-off of the polls that failed, and so do its passes."""
+    with _over_http(scope, images, tmp_path, free_port) as (server, host), Notified(tmp_path / "notify.sock") as systemd:
+        server.commit({"web": server.app("1")}, "first")
+        host.status, host.only = 403, "git-receive-pack"
+        with daemon(server, env=systemd.environment) as program:
+            program.says("may not decide yet")
+            host.status, host.only = 503, ""
+            asked = host.requests
+            eventually(lambda: host.requests >= asked + 5, 90, "polls that fail")
+            passes = systemd.count("WATCHDOG=1")
+            threading.Event().wait(6)  # the measurement
+            assert systemd.count("WATCHDOG=1") - passes < 30, "a pass each 20 ms would be some 200"
+            assert program.end() == 0
+
+
 def test_a_kernel_that_lets_it_watch_no_file_is_named_and_holds_up_nothing(server: Server) -> None:
     """Its own limit, in a user namespace: other programs of this machine are not to miss their watches."""
     limited = 'echo 0 >/proc/sys/user/max_inotify_instances && exec "$@"'
