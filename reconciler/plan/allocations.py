@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from reconciler.errors import Stalled
@@ -44,7 +44,9 @@ def pair_of(here: Here, key: ServiceKey, replica: int) -> Pair | None:
     subnet = here.allocations.networks.get(key.network)
     if subnet is None:
         return None
-    if (key, replica) not in here.allocations.pairs:
+    for other, number in _without_a_pair(here, key, replica):
+        if (other, number) in here.allocations.pairs:
+            continue
         taken = {
             c.labels.addresses for c in here.observed.containers if c.labels.service and c.labels.service.network == key.network
         }
@@ -52,8 +54,25 @@ def pair_of(here: Here, key: ServiceKey, replica: int) -> Pair | None:
         taken |= {pair for name, pair in here.observed.pairs.items() if name.partition("#")[0] in here.cluster.services}
         given = (pair for (k, _), pair in here.allocations.pairs.items() if k.network == key.network)
         pairs = [pair for pair in (*taken, *given) if pair is not None]
-        here.allocations.pairs[key, replica] = pair_for(key, replica, subnet, pairs)
+        here.allocations.pairs[other, number] = pair_for(other, number, subnet, pairs)
     return here.allocations.pairs[key, replica]
+
+
+def _without_a_pair(here: Here, key: ServiceKey, replica: int) -> Sequence[tuple[ServiceKey, int]]:
+    """This replica, after all of its network on this server that come before it and have no pair recorded, in order.
+
+    One of them may be about to be made by an action under way, which no container shows yet and this plan does not repeat.
+    """
+    if (key, replica) in here.allocations.pairs:
+        return ()
+    before = {
+        (other, backend.replica)
+        for other, state in ((ServiceKey.parse(name), state) for name, state in here.cluster.services.items())
+        if other.network == key.network
+        for backend in state.backends
+        if backend.server == here.observed.server and (other, backend.replica) < (key, replica)
+    }
+    return (*sorted(each for each in before if here.observed.pair(*each) is None), (key, replica))
 
 
 def ports_of(here: Here, key: ServiceKey, replica: int, service: DesiredService) -> tuple[int, int]:

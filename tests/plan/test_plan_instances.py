@@ -7,6 +7,8 @@ import pytest
 from reconciler.model.action import PrepareImage, RemoveInstance, StartContainer, StartInstance
 from reconciler.model.observed import Elapsed, Gate, Image, ImageState
 from reconciler.plan import facts
+from reconciler.plan.addresses import pair_for
+from reconciler.plan.allocations import Allocations, Here, pair_of
 from reconciler.plan.planner import stalls
 from reconciler.ports import host_port
 from tests.plan.build import key, service, story
@@ -433,3 +435,22 @@ def test_a_recorded_pair_of_addresses_wins() -> None:
     there.calm()
     assert there.box("shop_prod_web").plan.labels.addresses == before
     assert there.box("shop_prod_api").plan.labels.addresses != before
+
+
+def test_addresses_that_begin_at_the_same_place_are_given_out_alike_whichever_service_is_ready_first() -> None:
+    """A service whose start is under way, with no container yet, is given the addresses that its containers will have."""
+    names = [f"s{number}" for number in range(40)]
+    begins = {name: pair_for(key(name), 1, "10.0.0.0/24", ()) for name in names}
+    first, second = next((a, b) for a in names for b in names if a < b and begins[a] == begins[b])
+    there = Server(story(service(first, sidecar=True), service(second, sidecar=True)))
+    cluster = there.story.cluster
+    assert cluster is not None
+
+    def given(*asked: str) -> list[object]:
+        allocations = Allocations({key(first).network: "10.0.0.0/24"})
+        here = Here(there.story.want, cluster, there.observe(), Elapsed(), there.site, allocations)
+        return [pair_of(here, key(name), 1) for name in asked]
+
+    both = given(first, second)
+    assert both[0] == begins[first] != both[1]
+    assert given(second) == both[1:] and given(second, first) == both[::-1]
